@@ -1,0 +1,1 @@
+"""Policies: training, export, evaluation and off-policy evaluation."""

@@ -1,0 +1,1 @@
+"""Worlds: Gymnasium environments of business decisions that know their exact optimum."""

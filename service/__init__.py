@@ -1,0 +1,1 @@
+"""The composition root: HTTP, processes, settings and command line."""

@@ -1,0 +1,5 @@
+"""The `trimtab` command line."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
