@@ -37,7 +37,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8080, ge=0, le=65535, description="port the API listens on; 0: any free one")
     trust_network: bool = Field(False, description="allow a host that others can reach, e.g. inside a container")
-    secret: SecretStr = Field(min_length=16, description="key of draws and of stored state; kept by the data folder")
+    secret: SecretStr = Field(
+        min_length=16, max_length=64, description="key of draws and of stored state; kept by the data folder"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
