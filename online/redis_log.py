@@ -1,0 +1,360 @@
+"""A log in Redis Streams. Every write that must be all or nothing is one Lua script (``online/scripts``)."""
+
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+
+from online.log import (
+    START,
+    Appended,
+    Commit,
+    Conflict,
+    Draft,
+    Entry,
+    EntryId,
+    Fenced,
+    Head,
+    LogUnavailable,
+    Partition,
+    ReportEntry,
+    Restarted,
+    Saved,
+)
+from online.redis_client import Script, unavailable
+
+WINDOW = 1_000_000
+"""Ids remembered per partition, about half a kilobyte each; index fields remembered per family."""
+
+REPORTS_KEPT = 1_000_000
+"""Report entries kept per partition, about."""
+
+_APPEND_AT_ONCE = 1_000
+"""Drafts in one script call: Lua's stack holds about 8,000 values."""
+
+INLINE_BYTES = 4 << 20
+"""A larger snapshot is uploaded in chunks first, so that no single command blocks Redis for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys of one partition; the tag in braces keeps them on one node of a Redis Cluster."""
+
+    root: str
+    entries: str
+    ids: str
+    meta: str
+    reports: str
+    parts: str
+    undo: str
+    slots: tuple[str, str, str]
+
+    @classmethod
+    def of(cls, partition: Partition) -> "_Keys":
+        root = f"trimtab:{{{partition}}}"
+        entries, ids, meta, reports = (f"{root}:{name}" for name in ("entries", "ids", "meta", "reports"))
+        slots = (f"{root}:snapshot:0", f"{root}:snapshot:1", f"{root}:snapshot:2")
+        return cls(root, entries, ids, meta, reports, f"{root}:parts", f"{root}:undo", slots)
+
+    def index(self, family: str) -> tuple[str, str]:
+        return f"{self.root}:index:{family}", f"{self.root}:order:{family}"
+
+
+class RedisLog:
+    """A `Log` in Redis. One object and its client per thread.
+
+    ``clock`` gives append times in seconds since the epoch; ids are Redis's own, and say order, never time.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        clock: Callable[[], float] = time.time,
+        window: int = WINDOW,
+        reports_kept: int = REPORTS_KEPT,
+    ) -> None:
+        self._client = client
+        for command in ("XRANGE", "XREVRANGE", "XREAD"):
+            client.set_response_callback(command, _as_it_is)
+        self._clock = clock
+        self._window = window
+        self._reports_kept = reports_kept
+        self._runs: dict[Partition, bytes] = {}
+        self._append = Script(client, "append")
+        self._acquire = Script(client, "acquire")
+        self._beat = Script(client, "beat")
+        self._stage = Script(client, "stage")
+        self._commit = Script(client, "commit")
+        self._fall_back = Script(client, "fall_back")
+        self._trim = Script(client, "trim")
+        self._load = Script(client, "load")
+
+    def append(self, partition: Partition, drafts: Sequence[Draft]) -> list[Appended | Conflict]:
+        """Append each draft whose id is new, durably, and answer for each in order."""
+        answers: list[Appended | Conflict] = []
+        for begin in range(0, len(drafts), _APPEND_AT_ONCE):
+            answers += self._append_some(partition, drafts[begin : begin + _APPEND_AT_ONCE])
+        return answers
+
+    def _append_some(self, partition: Partition, drafts: Sequence[Draft]) -> list[Appended | Conflict]:
+        keys = _Keys.of(partition)
+        at = self._clock()
+        stamp = repr(at)
+        arguments: list[str | bytes | int] = [self._window]
+        for draft in drafts:
+            header = f"{stamp} {_checksum(draft.id.encode(), stamp.encode(), draft.payload)}"
+            arguments += (draft.id, draft.digest, header, draft.payload)
+        with unavailable(f"append {len(drafts)} entries to {partition}"):
+            replies = self._append((keys.entries, keys.ids, keys.meta), *arguments)
+        return [_answer(draft, reply, at) for draft, reply in zip(drafts, replies, strict=True)]
+
+    def read(self, partition: Partition, after: EntryId, count: int, block: float = 0.0) -> list[Entry]:
+        """Up to ``count`` entries after an id, waiting up to ``block`` seconds for the first.
+
+        Raises:
+            Restarted: This log object acquired the partition, and Redis is not as it was then.
+        """
+        if block > 0:
+            self.wait({partition: after}, block)
+        keys = _Keys.of(partition)
+        run = self._runs.get(partition)
+        with unavailable(f"read {partition}"):
+            if run is None:
+                return _entries(self._client.xrange(keys.entries, f"({after}", "+", count))
+            # One connection, so one run of the server answers all three: XRANGE alone would say "nothing new".
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.info("server")
+                pipeline.hget(keys.meta, "last")
+                pipeline.xrange(keys.entries, f"({after}", "+", count)
+                info, last, found = pipeline.execute()
+        if info["run_id"].encode() != run or EntryId.parse(last or b"0-0") < after:
+            raise Restarted(f"Redis was restarted, or {partition} ends before {after}: load the snapshot again")
+        return _entries(found)
+
+    def wait(self, after: Mapping[Partition, EntryId], seconds: float) -> bool:
+        """Whether any of the partitions has an entry after the id given for it, within ``seconds``."""
+        places: dict[Any, Any] = {_Keys.of(partition).entries: str(entry_id) for partition, entry_id in after.items()}
+        with unavailable(f"wait for {len(after)} partitions"):
+            return bool(self._client.xread(places, count=1, block=max(1, int(seconds * 1000))))
+
+    def find(self, partition: Partition, event_ids: Sequence[str]) -> list[Entry | None]:
+        """The entries under these event ids, ``None`` where unknown or forgotten beyond the window."""
+        if not event_ids:
+            return []
+        keys = _Keys.of(partition)
+        with unavailable(f"find {len(event_ids)} entries of {partition}"):
+            places = cast(list[bytes | None], self._client.hmget(keys.ids, list(event_ids)))
+            with self._client.pipeline(transaction=False) as pipeline:
+                for place in places:
+                    entry_id = "0-0" if place is None else place.split(b" ", 1)[0].decode()
+                    pipeline.xrange(keys.entries, entry_id, entry_id)
+                found = [_entries(reply) for reply in pipeline.execute()]
+        return [entries[0] if entries else None for entries in found]
+
+    def tail(self, partition: Partition) -> EntryId:
+        """The last entry ever appended, `START` if none."""
+        with unavailable(f"find the end of {partition}"):
+            return EntryId.parse(cast(bytes, self._client.hget(_Keys.of(partition).meta, "last")) or b"0-0")
+
+    def first(self, partition: Partition) -> EntryId:
+        """The oldest entry still there, `START` if none."""
+        with unavailable(f"find the beginning of {partition}"):
+            found = _entries(self._client.xrange(_Keys.of(partition).entries, "-", "+", 1))
+        return found[0].id if found else START
+
+    def length(self, partition: Partition) -> int:
+        """The number of entries still there."""
+        with unavailable(f"measure {partition}"):
+            return int(self._client.xlen(_Keys.of(partition).entries))
+
+    def acquire(self, partition: Partition, owner: str) -> int:
+        """Become the partition's one writer; the new epoch fences all others."""
+        with unavailable(f"acquire {partition}"):
+            epoch, run = self._acquire((_Keys.of(partition).meta,), owner)
+        self._runs[partition] = run
+        return int(epoch)
+
+    def beat(self, partition: Partition, epoch: int) -> None:
+        """Say that the owner is alive. Raises `Fenced`."""
+        with unavailable(f"keep {partition}"):
+            self._check(partition, epoch, self._beat((_Keys.of(partition).meta,), epoch))
+
+    def commit(self, partition: Partition, epoch: int, commit: Commit) -> None:
+        """Make a learner's progress visible, all or nothing. Raises `Fenced` or `Restarted`."""
+        keys = _Keys.of(partition)
+        with unavailable(f"commit {partition}"):
+            slot, inline = self._place(partition, keys, epoch, commit.snapshot)
+            head: list[str | bytes | int] = [epoch, self._runs.get(partition, b""), str(commit.cursor), commit.learned]
+            head += [slot, int(commit.verified), inline, self._reports_kept, self._window]
+            families = _by_family(commit.index)
+            names = [keys.meta, keys.reports, keys.parts, keys.undo, keys.slots[int(slot or 0)]]
+            names += [name for family in families for name in keys.index(family)]
+            answer = self._commit(names, *head, *_changes(commit, families))
+        self._check(partition, epoch, answer)
+
+    def _place(self, partition: Partition, keys: _Keys, epoch: int, data: bytes | None) -> tuple[str, bytes]:
+        """The slot for a snapshot, uploaded already if it is large, and its bytes if they go with the commit."""
+        if data is None:
+            return "", b""
+        pointers = cast(list[bytes | None], self._client.hmget(keys.meta, ["snapshot", "previous"]))
+        slot = next(name for name in ("0", "1", "2") if name.encode() not in pointers)
+        if len(data) <= INLINE_BYTES:
+            return slot, data
+        for chunk, begin in enumerate(range(0, len(data), INLINE_BYTES)):
+            part = data[begin : begin + INLINE_BYTES]
+            self._check(partition, epoch, self._stage((keys.meta, keys.slots[int(slot)]), epoch, slot, chunk, part))
+        return slot, b""
+
+    def fall_back(self, partition: Partition, epoch: int) -> bool:
+        """Return to the snapshot before the last, parts included; false where there is none. Raises `Fenced`."""
+        keys = _Keys.of(partition)
+        with unavailable(f"fall back in {partition}"):
+            answer = self._fall_back((keys.meta, keys.parts, keys.undo), epoch)
+        self._check(partition, epoch, answer)
+        return cast(bytes, answer) != b"NONE"
+
+    def trim(self, partition: Partition, epoch: int, before: EntryId) -> int:
+        """Remove entries before an id, never one within the window of remembered ids. Raises `Fenced`."""
+        keys = _Keys.of(partition)
+        with unavailable(f"trim {partition}"):
+            answer = self._trim((keys.entries, keys.meta), epoch, str(before))
+        self._check(partition, epoch, answer)
+        return cast(int, answer)
+
+    def head(self, partition: Partition) -> Head:
+        """How far the learner is."""
+        names = ("cursor", "epoch", "learned", "version", "owner", "beat")
+        with unavailable(f"look at {partition}"):
+            found = cast(list[bytes | None], self._client.hmget(_Keys.of(partition).meta, names))
+        cursor, epoch, learned, version, owner, beat = found
+        place = EntryId.parse(cursor or b"0-0")
+        return Head(
+            place, int(epoch or 0), int(learned or 0), int(version or 0), (owner or b"").decode(), int(beat or 0)
+        )
+
+    def load(self, partition: Partition) -> Saved | None:
+        """The last snapshot."""
+        keys = _Keys.of(partition)
+        with unavailable(f"load the snapshot of {partition}"):
+            reply = self._load((keys.meta, *keys.slots))
+        if not reply:
+            return None
+        cursor, version, *chunks = reply
+        return Saved(b"".join(chunks), EntryId.parse(cursor), version)
+
+    def previous(self, partition: Partition) -> EntryId:
+        """The cursor of the snapshot before the last, `START` where there is none."""
+        with unavailable(f"look at {partition}"):
+            found = cast(bytes | None, self._client.hget(_Keys.of(partition).meta, "previous_cursor"))
+        return EntryId.parse(found or b"0-0")
+
+    def part(self, partition: Partition, name: str) -> bytes | None:
+        """One part of the last snapshot."""
+        with unavailable(f"load a part of {partition}"):
+            return cast(bytes | None, self._client.hget(_Keys.of(partition).parts, name))
+
+    def parts(self, partition: Partition, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """All parts of the last snapshot whose name begins so, in no order."""
+        with unavailable(f"load the parts of {partition}"):
+            yield from self._scan(_Keys.of(partition).parts, _escape(prefix) + "*")
+
+    def reports(self, partition: Partition, after: EntryId, count: int) -> list[ReportEntry]:
+        """Up to ``count`` report entries after an id."""
+        with unavailable(f"read the reports of {partition}"):
+            found = cast(list[Any], self._client.xrange(_Keys.of(partition).reports, f"({after}", "+", count))
+        return [ReportEntry(EntryId.parse(entry_id), fields[1]) for entry_id, fields in found]
+
+    def lookup(self, partition: Partition, field: str) -> bytes | None:
+        """An index field as the last commit that named it left it."""
+        index, _ = _Keys.of(partition).index(field.partition(":")[0])
+        with unavailable(f"look up {field!r} in {partition}"):
+            return cast(bytes | None, self._client.hget(index, field))
+
+    def fields(self, partition: Partition, family: str) -> Iterator[tuple[str, bytes]]:
+        """All index fields ``<family>:...``, in no order."""
+        index, _ = _Keys.of(partition).index(family)
+        with unavailable(f"list the {family!r} fields of {partition}"):
+            yield from self._scan(index, "*")
+
+    def _scan(self, name: str, pattern: str) -> Iterator[tuple[str, bytes]]:
+        seen: set[bytes] = set()
+        for field, value in self._client.hscan_iter(name, pattern, count=1_000):
+            if field not in seen:
+                seen.add(field)
+                yield field.decode(), value
+
+    def _check(self, partition: Partition, epoch: int, answer: object) -> None:
+        if answer == b"FENCED":
+            raise Fenced(f"{partition} has another owner; epoch {epoch} is over")
+        if answer == b"RESTARTED":
+            raise Restarted(f"Redis was restarted, or {partition} ends before the cursor: load the snapshot again")
+
+
+def _as_it_is(reply: Any, **_: Any) -> Any:
+    return reply
+
+
+def _checksum(*pieces: bytes) -> str:
+    crc = 0
+    for piece in pieces:
+        crc = zlib.crc32(piece, crc)
+    return f"{crc:08x}"
+
+
+def _entries(found: Any) -> list[Entry]:
+    return [_entry(entry_id, fields[1], int(fields[3]), fields[5], fields[7]) for entry_id, fields in found]
+
+
+def _entry(entry_id: bytes, event_id: bytes, number: int, header: bytes, payload: bytes) -> Entry:
+    stamp, _, checksum = header.partition(b" ")
+    crc = zlib.crc32(payload, zlib.crc32(stamp, zlib.crc32(event_id)))
+    intact = checksum == b"%08x" % crc
+    ms, _, seq = entry_id.partition(b"-")
+    at = float(stamp) if intact else 0.0
+    name = event_id.decode() if intact else event_id.decode("utf-8", "replace")
+    return Entry(EntryId(int(ms), int(seq)), number, at, name, payload, intact)
+
+
+def _answer(draft: Draft, reply: list[Any], at: float) -> Appended | Conflict:
+    status, entry_id, number, *stored = reply
+    if status == 0:
+        return Appended(Entry(EntryId.parse(entry_id), number, at, draft.id, draft.payload), fresh=True)
+    if not stored[0]:
+        raise LogUnavailable(f"the entry {entry_id.decode()} of the remembered id {draft.id!r} is gone from the log")
+    entry = _entry(entry_id, draft.id.encode(), number, *stored)
+    return Appended(entry, fresh=False) if status == 1 else Conflict(entry)
+
+
+def _by_family(index: Mapping[str, bytes | None]) -> dict[str, dict[str, bytes | None]]:
+    families: dict[str, dict[str, bytes | None]] = {}
+    for name, value in index.items():
+        families.setdefault(name.partition(":")[0], {})[name] = value
+    return families
+
+
+def _changes(commit: Commit, families: Mapping[str, Mapping[str, bytes | None]]) -> list[str | bytes | int]:
+    """Reports, parts and index as the commit script takes them: each group behind its count."""
+    flat: list[str | bytes | int] = [len(commit.reports)]
+    for entry_id, payload in commit.reports:
+        flat += (str(entry_id), payload)
+    flat += _set_and_removed(commit.parts)
+    flat.append(len(families))
+    for fields in families.values():
+        flat += _set_and_removed(fields)
+    return flat
+
+
+def _set_and_removed(values: Mapping[str, bytes | None]) -> list[str | bytes | int]:
+    kept = [(name, value) for name, value in values.items() if value is not None]
+    removed = [name for name, value in values.items() if value is None]
+    flat: list[str | bytes | int] = [len(kept)]
+    for pair in kept:
+        flat += pair
+    return [*flat, len(removed), *removed]
+
+
+def _escape(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in "*?[]^-\\" else letter for letter in text)
