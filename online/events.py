@@ -289,6 +289,11 @@ def scoped_id(event_id: str, key: str | None) -> str:
     return event_id if key is None else f"{key}{_KEY_SEPARATOR}{event_id}"
 
 
+def bare_id(scoped: str) -> str:
+    """The id that was given to `scoped_id`."""
+    return scoped.rpartition(_KEY_SEPARATOR)[2]
+
+
 def draft_id(event: Event) -> str:
     """The id under which the log remembers an event, and by which it knows a retry.
 

@@ -1,0 +1,368 @@
+"""Decisions joined with their outcomes: which are pending, rewarded, defaulted or late, and what each policy earned."""
+
+import math
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from online.events import (
+    Activated,
+    Decided,
+    EventError,
+    Replayed,
+    Report,
+    Rewarded,
+    Settled,
+    Ticked,
+    bare_id,
+    decode,
+    scoped_id,
+)
+from online.fold import Place, reject_field, rejection
+from online.log import Entry, EntryId
+from online.pending import Early, Pending, Recent, Waiting
+
+AGGREGATES = ("sum", "mean", "last", "min", "max")
+
+RewardOf = Callable[[Decided, Mapping[str, Any]], float]
+"""Computes a reward from a decision and one outcome's fields. Raises ``ValueError`` where they do not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeSpec:
+    """How a point's outcomes become one reward per decision.
+
+    Outcomes are waited for ``wait`` seconds of event time after the decision; then ``default`` stands in for a missing
+    one (``None``: nothing does), in value reports alone. Several outcomes are joined by ``aggregate``. An outcome may
+    come up to ``early`` seconds before its decision. At most ``pending`` decisions wait: beyond, the oldest default.
+    """
+
+    wait: float = 86_400.0
+    default: float | None = None
+    aggregate: str = "sum"
+    pending: int = 1_000_000
+    early: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.aggregate not in AGGREGATES:
+            raise ValueError(f"aggregate is {self.aggregate!r}; allowed are {', '.join(AGGREGATES)}")
+        if not 0 < self.wait < math.inf:
+            raise ValueError(f"wait is {self.wait!r}; allowed is a positive number of seconds")
+        if self.default is not None and not math.isfinite(self.default):
+            raise ValueError(f"default is {self.default!r}; allowed is a finite number, or none")
+        if self.pending < 1:
+            raise ValueError(f"pending is {self.pending!r}; allowed is 1 or more")
+
+
+def aggregate(how: str, reward: float | None, count: int, value: float) -> float:
+    """One more outcome's value joined to the reward of the ``count`` before it.
+
+    >>> aggregate("max", None, 0, -5.0), aggregate("mean", 2.0, 3, 6.0)
+    (-5.0, 3.0)
+    """
+    if reward is None or how == "last":
+        return value
+    match how:
+        case "sum":
+            return reward + value
+        case "mean":
+            return reward + (value - reward) / (count + 1)
+        case "min":
+            return min(reward, value)
+        case "max":
+            return max(reward, value)
+    raise ValueError(f"aggregate is {how!r}; allowed are {', '.join(AGGREGATES)}")
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Where a decision stands: the index field ``decision:<id>``.
+
+    ``state`` is ``pending``, ``deferred``, ``rewarded``, ``defaulted``, ``inactive`` (deferred and never activated).
+    ``late`` counts outcomes that came after the wait.
+    """
+
+    state: str
+    reward: float | None = None
+    outcomes: int = 0
+    closed: bool = False
+    late: int = 0
+
+
+def standing_field(decision: str, key: str | None) -> str:
+    """The index field of a decision's standing."""
+    return f"decision:{scoped_id(decision, key)}"
+
+
+def parse_standing(data: bytes) -> Standing:
+    """The standing in an index field."""
+    return msgspec.msgpack.decode(data, type=Standing)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What one policy earned in one arm: counts of decisions, sums over those with a reward.
+
+    ``reward`` and ``squares`` sum over rewarded decisions, ``default`` over defaulted ones, which no learner may use.
+    """
+
+    decisions: int = 0
+    rewarded: int = 0
+    defaulted: int = 0
+    late: int = 0
+    reward: float = 0.0
+    squares: float = 0.0
+    default: float = 0.0
+
+    @property
+    def mean(self) -> float | None:
+        """Reward per decision that has one, defaults included."""
+        settled = self.rewarded + self.defaulted
+        return (self.reward + self.default) / settled if settled else None
+
+
+class _Open(Waiting, kw_only=True):
+    """A decision that waits for outcomes."""
+
+    policy: str
+    arm: str
+    deferred: bool = False
+    reward: float | None = None
+    outcomes: int = 0
+    at: float = 0.0
+
+
+class _Closed(msgspec.Struct, frozen=True):
+    """A decision whose wait is over."""
+
+    policy: str
+    arm: str
+    standing: Standing
+
+
+class PointLearner:
+    """The fold of a point's partition. ``reward_of`` serves outcomes that bring fields instead of a value."""
+
+    def __init__(self, spec: OutcomeSpec, reward_of: RewardOf | None = None) -> None:
+        self.spec = spec
+        self.place = Place()
+        self.values: dict[tuple[str, str], Value] = {}
+        self.settled = 0
+        self._reward_of = reward_of
+        self._open = Pending(_Open, spec.pending)
+        self._closed = Recent(_Closed, min(spec.pending, 100_000))
+        self._early = Early(spec.early, 1_000)
+        self._decided: dict[EntryId, Decided] = {}
+        self._index: dict[str, bytes | None] = {}
+
+    @property
+    def learned(self) -> int:
+        """Outcomes joined."""
+        return sum(value.rewarded for value in self.values.values())
+
+    @property
+    def pending(self) -> int:
+        """Decisions and early outcomes that wait."""
+        return len(self._open) + len(self._early)
+
+    def apply(self, entry: Entry) -> list[Report]:
+        """Change the state by an entry; what there is to say about it."""
+        reports = self.place.follow(entry)
+        if not entry.intact:
+            return [*reports, *self._set_aside(entry, "its checksum does not fit: the entry was altered")]
+        try:
+            event = decode(entry.payload)
+        except EventError as error:
+            return [*reports, *self._set_aside(entry, str(error))]
+        at = getattr(event, "at", None)
+        self.place.time(at, entry.at)
+        reports += self._end_waits()
+        return reports + self._dispatch(entry, event, entry.at if at is None else at)
+
+    def _dispatch(self, entry: Entry, event: Any, at: float) -> list[Report]:
+        match event:
+            case Decided():
+                return self._decide(entry, event, at)
+            case Rewarded():
+                return self._reward(entry, event)
+            case Activated():
+                return self._activate(entry, event, at)
+            case Replayed():
+                return self._replay(entry, event)
+            case Ticked():
+                return []
+        return self._set_aside(entry, f"a point learns nothing from a {type(event).__name__!r} event")
+
+    def _decide(self, entry: Entry, event: Decided, at: float) -> list[Report]:
+        name = scoped_id(event.id, event.key)
+        if name in self._open or self._closed.get(name) is not None:
+            return self._set_aside(entry, f"the decision {event.id!r} was made already", "id")
+        deadline = max(at, self.place.now - self.spec.wait) + self.spec.wait
+        waiting = _Open(
+            entry=entry.id, deadline=deadline, policy=event.policy, arm=event.arm, deferred=event.deferred, at=at
+        )
+        self._decided[entry.id] = event
+        self._open.put(name, waiting)
+        if not event.deferred:
+            self._count(waiting, decisions=1)
+        reports: list[Report] = []
+        for early in self._early.take(name):
+            reports += self._dispatch(early, decode(early.payload), early.at)
+        return reports
+
+    def _activate(self, entry: Entry, event: Activated, at: float) -> list[Report]:
+        name = scoped_id(event.decision, event.key)
+        waiting = self._open.get(name)
+        if waiting is None:
+            return self._unmatched(entry, name, event.decision)
+        if not waiting.deferred:
+            return self._set_aside(entry, f"the decision {event.decision!r} is active already", "id")
+        self._open.put(name, msgspec.structs.replace(waiting, deferred=False, deadline=at + self.spec.wait))
+        self._count(waiting, decisions=1)
+        return self._show(name, event.decision, Standing("pending"))
+
+    def _reward(self, entry: Entry, event: Rewarded) -> list[Report]:
+        name = scoped_id(event.decision, event.key)
+        waiting = self._open.get(name)
+        if waiting is None:
+            return self._unmatched(entry, name, event.decision)
+        if waiting.deferred:
+            return self._set_aside(entry, f"the decision {event.decision!r} was never activated", "id")
+        try:
+            value = self._value(waiting, event)
+        except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+            return self._set_aside(entry, str(error), "fields" if event.value is None else "value")
+        reward = aggregate(self.spec.aggregate, waiting.reward, waiting.outcomes, value)
+        if not math.isfinite(reward):
+            return self._set_aside(entry, f"with the value {value!r} the reward is no finite number", "value")
+        joined = msgspec.structs.replace(waiting, reward=reward, outcomes=waiting.outcomes + 1)
+        self._open.put(name, joined)
+        old = waiting.reward or 0.0
+        first = int(waiting.reward is None)
+        self._count(waiting, rewarded=first, reward=reward - old, squares=reward * reward - old * old)
+        return self._show(name, event.decision, Standing("rewarded", reward, joined.outcomes))
+
+    def _value(self, waiting: _Open, event: Rewarded) -> float:
+        if event.value is not None:
+            value = event.value
+        elif self._reward_of is None:
+            raise ValueError("the outcome has no value, and this point has no way to compute one from fields")
+        else:
+            decided = self._decided.get(waiting.entry)
+            if decided is None:
+                raise ValueError("the decision itself is gone from the log")
+            value = float(self._reward_of(decided, event.fields or {}))
+        if not math.isfinite(value):
+            raise ValueError(f"the outcome's value is {value!r}; allowed is a finite number")
+        return value
+
+    def _unmatched(self, entry: Entry, name: str, decision: str) -> list[Report]:
+        closed = self._closed.get(name)
+        if closed is None:
+            self._early.put(name, entry, self.place.now)
+            return self._end_early()
+        standing = msgspec.structs.replace(closed.standing, late=closed.standing.late + 1)
+        self._closed.put(name, msgspec.structs.replace(closed, standing=standing))
+        self._tally(closed.policy, closed.arm, late=1)
+        self._index[f"decision:{name}"] = msgspec.msgpack.encode(standing)
+        return [Settled(id=decision, state="late", reward=standing.reward, outcomes=standing.outcomes, closed=True)]
+
+    def _end_waits(self) -> list[Report]:
+        reports: list[Report] = []
+        for name, waiting in self._open.ended(self.place.now):
+            reports += self._close(name, waiting)
+        return reports + self._end_early()
+
+    def _end_early(self) -> list[Report]:
+        reports: list[Report] = []
+        for entry in self._early.ended(self.place.now):
+            reports += self._set_aside(entry, "it names a decision that is not known, or was closed long ago", "id")
+        return reports
+
+    def _close(self, name: str, waiting: _Open) -> list[Report]:
+        self._decided.pop(waiting.entry, None)
+        if waiting.deferred:
+            standing = Standing("inactive", closed=True)
+        elif waiting.outcomes:
+            standing = Standing("rewarded", waiting.reward, waiting.outcomes, closed=True)
+        else:
+            standing = Standing("defaulted", self.spec.default, closed=True)
+            self._count(waiting, defaulted=int(self.spec.default is not None), default=self.spec.default or 0.0)
+        self.settled += 1
+        self._closed.put(name, _Closed(waiting.policy, waiting.arm, standing))
+        return self._show(name, bare_id(name), standing)
+
+    def _show(self, name: str, decision: str, standing: Standing) -> list[Report]:
+        self._index[f"decision:{name}"] = msgspec.msgpack.encode(standing)
+        reward, outcomes, closed = standing.reward, standing.outcomes, standing.closed
+        return [Settled(id=decision, state=standing.state, reward=reward, outcomes=outcomes, closed=closed)]
+
+    def _count(self, waiting: _Open, **more: float) -> None:
+        self._tally(waiting.policy, waiting.arm, **more)
+
+    def _tally(self, policy: str, arm: str, **more: float) -> None:
+        value = self.values.get((policy, arm), Value())
+        changed: dict[str, Any] = {name: getattr(value, name) + change for name, change in more.items()}
+        self.values[policy, arm] = replace(value, **changed)
+
+    def _replay(self, entry: Entry, event: Replayed) -> list[Report]:
+        try:
+            again = decode(event.event)
+        except EventError as error:
+            return self._set_aside(entry, str(error), "event")
+        if isinstance(again, Replayed):
+            return self._set_aside(entry, "a replay of a replay", "event")
+        self._index[f"reject:{event.entry}"] = None
+        return self._dispatch(entry, again, entry.at)
+
+    def reject(self, entry: Entry, reason: str, field: str | None = None) -> list[Report]:
+        """Set an entry aside that broke `apply`, on the state from before it."""
+        return self.place.follow(entry) + self._set_aside(entry, reason, field)
+
+    def _set_aside(self, entry: Entry, reason: str, field: str | None = None) -> list[Report]:
+        self.place.rejected += 1
+        rejected = rejection(entry, reason, field)
+        name, data = reject_field(rejected)
+        self._index[name] = data
+        return [rejected]
+
+    def dump(self) -> bytes:
+        """The snapshot: everything but the parts."""
+        return pickle.dumps((self.place, self.values, self.settled, self._early.dump()), protocol=5)
+
+    def changes(self) -> dict[str, bytes | None]:
+        """The parts that changed since this was asked last."""
+        return self._open.changes() | self._closed.changes()
+
+    def index(self) -> dict[str, bytes | None]:
+        """The index fields that changed since this was asked last."""
+        changed, self._index = self._index, {}
+        return changed
+
+    def oldest(self) -> EntryId | None:
+        """The oldest decision that waits."""
+        return self._open.oldest()
+
+    @classmethod
+    def load(cls, spec: OutcomeSpec, reward_of: RewardOf | None, data: bytes) -> "PointLearner":
+        """The learner that this snapshot was dumped from, parts apart."""
+        learner = cls(spec, reward_of)
+        learner.place, learner.values, learner.settled, early = pickle.loads(data)
+        learner._early.restore(early)
+        return learner
+
+    def restore(self, parts: Mapping[str, bytes]) -> None:
+        """Take the parts back, after `load`."""
+        self._open.restore(parts)
+        self._closed.restore(parts)
+
+    def remember(self, entries: Iterable[Entry]) -> None:
+        """Take the contents of open decisions back, after `restore`."""
+        wanted = self._open.by_entry()
+        for entry in entries:
+            if entry.id in wanted:
+                event = decode(entry.payload)
+                if isinstance(event, Decided):
+                    self._decided[entry.id] = event
