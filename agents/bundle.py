@@ -1,7 +1,8 @@
 """Bundles: one immutable artefact of an ONNX graph and the card that says what it is; bytes in, bytes out.
 
-Layout: a magic line, the SHA-256 of the rest, then a MessagePack array of the card (JSON) and the graph. The digest is
-the bundle's name, so whoever holds the name can check the bytes, and a single altered byte is refused.
+Layout: a magic line, the SHA-256 of the rest, then a MessagePack array of the card (JSON), the graph and the weights
+that training can go on from. The digest is the bundle's name, so whoever holds the name can check the bytes, and a
+single altered byte is refused.
 """
 
 import hashlib
@@ -85,11 +86,12 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 @dataclass(frozen=True)
 class Bundle:
-    """A card, its graph and the content hash that names them."""
+    """A card, its graph and the content hash that names them; `weights` (or none) are for training on, not serving."""
 
     card: Card
     onnx: bytes
     digest: str
+    weights: bytes = b""
 
 
 def sha256(data: bytes) -> str:
@@ -97,7 +99,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def pack(card: Card, onnx: bytes) -> bytes:
+def pack(card: Card, onnx: bytes, weights: bytes = b"") -> bytes:
     """The bytes of a bundle; equal parts give equal bytes.
 
     Raises:
@@ -107,7 +109,7 @@ def pack(card: Card, onnx: bytes) -> bytes:
     # Once through JSON, so that an int given for a float does not change the name.
     card = read_card(_encode_card(msgspec.structs.replace(card, digests=digests)))
     _verify(card, onnx)
-    body = msgspec.msgpack.encode((_encode_card(card), onnx))
+    body = msgspec.msgpack.encode((_encode_card(card), onnx, weights))
     if len(body) > MAX_BYTES:
         raise BundleError(f"the bundle has {len(body)} bytes: at most {MAX_BYTES} are allowed")
     return MAGIC + hashlib.sha256(body).digest() + body
@@ -128,12 +130,12 @@ def unpack(data: bytes) -> Bundle:
     if stored != actual:
         raise BundleError(f"altered or cut short: its content hashes to {actual.hex()}, it names {stored.hex()}")
     try:
-        text, onnx = msgspec.msgpack.decode(body, type=tuple[bytes, bytes])
+        text, onnx, weights = msgspec.msgpack.decode(body, type=tuple[bytes, bytes, bytes])
     except msgspec.MsgspecError as error:
         raise BundleError(f"the bundle's content cannot be read: {error}") from error
     card = read_card(text)
     _verify(card, onnx)
-    return Bundle(card, onnx, actual.hex())
+    return Bundle(card, onnx, actual.hex(), weights)
 
 
 def read_card(text: bytes) -> Card:

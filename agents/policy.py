@@ -5,6 +5,7 @@ inverts the cumulative distribution (`sample`), so that the probability that is 
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -97,6 +98,19 @@ class Table:
             middles = (axis[1:] + axis[:-1]) / 2
             code = code * len(axis) + np.searchsorted(middles, column)
         return code
+
+    def grid(self, limit: int = 2_000_000) -> tuple[tuple[Array, ...], NDArray[np.int64]]:
+        """Each entry's values in order, and the state at each cell of their product, flattened; S where there is none.
+
+        Raises:
+            ValueError: a product of more than `limit` cells.
+        """
+        size = math.prod(len(axis) for axis in self._axes)
+        if size > limit:
+            raise ValueError(f"the product of the table's entries has {size} cells, at most {limit} are allowed")
+        cells = np.full(size, len(self._codes))
+        cells[self._codes] = self._order
+        return self._axes, cells
 
     def rows(self, observation: Observation) -> NDArray[np.int64]:
         """Index of the state (n,) that each observation (n, k) shows."""

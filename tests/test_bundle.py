@@ -28,6 +28,8 @@ def test_what_was_packed_comes_back_and_equal_parts_give_one_name() -> None:
     data = pack(card(), GRAPH)
     bundle = unpack(data)
     assert bundle.onnx == GRAPH
+    assert bundle.weights == b""
+    assert unpack(pack(card(), GRAPH, b"weights")).weights == b"weights"
     assert bundle.card.params == card().params
     assert bundle.card.conditioned == ("volume",)
     assert pack(bundle.card, bundle.onnx) == data
@@ -64,9 +66,9 @@ def test_bytes_after_the_end_are_refused() -> None:
 
 
 def test_a_graph_that_the_card_does_not_name_is_refused_even_under_a_fresh_hash() -> None:
-    body = msgspec.msgpack.encode((msgspec.json.encode(unpack(pack(card(), GRAPH)).card), b"other"))
+    body = msgspec.msgpack.encode((msgspec.json.encode(unpack(pack(card(), GRAPH)).card), b"other", b""))
     forged = MAGIC + hashlib.sha256(body).digest() + body
-    with pytest.raises(BundleError):
+    with pytest.raises(BundleError, match="not the one that the card names"):
         unpack(forged)
 
 
