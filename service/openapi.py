@@ -1,0 +1,116 @@
+"""The OpenAPI document, made from the operations and from what the manifest declares: one typed path per point."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from service.operations import NDJSON, Operation
+from service.problems import KINDS, MEDIA_TYPE, Problem
+
+_TEMPLATE = "#/components/schemas/{name}"
+_EVERYWHERE = ("overloaded", "internal")
+_WITH_BODY = ("malformed-json", "invalid-request", "too-large", "too-slow")
+
+
+def document(operations: Iterable[Operation], *, version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these operations."""
+    listed = list(operations)
+    types = [type_ for operation in listed for type_ in (operation.request, operation.answer) if type_ is not None]
+    schemas, components = _schemas([Problem, *types])
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in listed:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Trimtab",
+            "version": version,
+            "description": "Decisions and predictions that stay right while the world changes. Every write is durable "
+            "before it is answered; the same id and payload get the same answer again; errors are problem details "
+            "(RFC 9457).",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def typed(operation: Operation, variable: str, value: str, request: Any, example: Any = None) -> Operation:
+    """The same operation for one model or point, with the request that this one takes."""
+    return replace(
+        operation,
+        path=operation.path.replace(f"{{{variable}}}", value),
+        request=request,
+        example=operation.example if example is None else example,
+    )
+
+
+def _schemas(types: Sequence[Any]) -> tuple[dict[int, Mapping[str, Any]], dict[str, Any]]:
+    """Type (by identity) → its schema, and the named schemas that these refer to."""
+    plain = [type_ for type_ in types if not isinstance(type_, Mapping)]
+    found, components = msgspec.json.schema_components(plain, ref_template=_TEMPLATE)
+    schemas: dict[int, Mapping[str, Any]] = {id(type_): schema for type_, schema in zip(plain, found, strict=True)}
+    # A schema written by hand stands for itself: features are declared in the manifest, not as a struct.
+    schemas |= {id(type_): type_ for type_ in types if isinstance(type_, Mapping)}
+    return schemas, components
+
+
+def _describe(operation: Operation, schemas: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": _operation_id(operation),
+        "summary": operation.summary,
+        "description": (operation.handler.__doc__ or operation.summary).strip(),
+        "tags": [operation.tag],
+        "x-scope": operation.scope,
+        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+        "responses": _responses(operation, schemas),
+    }
+    if operation.request is not None:
+        content: dict[str, Any] = {operation.consumes: _media(schemas[id(operation.request)], operation.example)}
+        if operation.batch:
+            content[NDJSON] = {"schema": {"type": "string", "description": "One object a line, each as above."}}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _media(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
+
+
+def _responses(operation: Operation, schemas: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    content = {} if operation.answer is None else {"schema": schemas[id(operation.answer)]}
+    status = str(operation.status)
+    responses: dict[str, Any] = {status: {"description": "Done", "content": {operation.media_type: content}}}
+    kinds = (*operation.problems, *_EVERYWHERE, *(_WITH_BODY if operation.request is not None else ()))
+    for kind in sorted(set(kinds), key=lambda kind: (KINDS[kind][0], kind)):
+        code, title = KINDS[kind]
+        problem = {MEDIA_TYPE: {"schema": schemas[id(Problem)]}}
+        known = responses.setdefault(str(code), {"description": "", "content": problem})
+        known["description"] = f"{known['description']}; {title}".removeprefix("; ")
+    return responses
+
+
+def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    schema = {"type": "string", "minLength": 1}
+    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+
+
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": query.name,
+            "in": "query",
+            "required": query.required,
+            "schema": query.schema,
+            "description": query.doc,
+        }
+        for query in operation.query
+    ]
+
+
+def _operation_id(operation: Operation) -> str:
+    parts = [part.strip("{}").replace(".", "_") for part in operation.path.split("/") if part and part != "v1"]
+    return "_".join([operation.method.lower(), *parts]) if parts else operation.method.lower()

@@ -1,0 +1,251 @@
+"""Operations: what the HTTP interface can do, as values, and the ASGI shell that runs one.
+
+A handler is `async (call) -> Answer`: raw bytes in, raw bytes out, decoded with msgspec. Hot routes pay for nothing
+else; the OpenAPI document is made from the same values (`service.openapi`).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from service.problems import MEDIA_TYPE, Kind, ProblemError, invalid
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as a handler sees it: the path's names, the query's parameters, the media type and the body."""
+
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    media_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response: bytes, their media type, a status."""
+
+    body: bytes
+    status: int = 200
+    media_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler: TypeAlias = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One query parameter: its name, its JSON schema and what it means."""
+
+    name: str
+    schema: Mapping[str, Any]
+    doc: str
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path.
+
+    Attributes:
+        path: With `{name}` for variables, as Starlette writes them.
+        request: The struct of the body, or its JSON schema; `None` where there is none.
+        answer: The struct of a successful answer; `None` where it is no JSON.
+        consumes: The media type of the body.
+        problems: The kinds of problem details that it may answer with, besides those of every route.
+        scope: What an API key must hold to be let in.
+        batch: Whether the body may be NDJSON.
+        limited: Whether it counts against the requests in flight; probes and metrics do not.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handler: Handler
+    answer: Any
+    request: Any = None
+    consumes: str = JSON
+    problems: tuple[Kind, ...] = ()
+    scope: str = "read"
+    tag: str = "system"
+    batch: bool = False
+    limited: bool = True
+    status: int = 200
+    media_type: str = JSON
+    query: tuple[Parameter, ...] = ()
+    example: Any = None
+
+    def tagged(self, tag: str) -> "Operation":
+        """The same operation under another heading of the document."""
+        return replace(self, tag=tag)
+
+
+class Observer(Protocol):
+    """Whoever counts what was answered."""
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """One request to `route` was answered with `status` after `seconds`."""
+
+
+@dataclass
+class Gate:
+    """How many requests may be at work at once; the rest is refused before it is decoded.
+
+    An unbounded queue answers nobody in time: at twice the capacity its 99th percentile is its length.
+    """
+
+    limit: int
+    waiting: int = 0
+
+    def enter(self) -> None:
+        """Counts one in; a 429 where the service is full."""
+        if self.waiting >= self.limit:
+            detail = f"{self.limit} requests are being answered already. Try again in a second."
+            raise ProblemError("overloaded", detail, headers={"Retry-After": "1"})
+        self.waiting += 1
+
+    def leave(self) -> None:
+        """Counts one out."""
+        self.waiting -= 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may cost: bytes of body, seconds until it has arrived."""
+
+    body: int = 4 * 1024 * 1024
+    seconds: float = 10.0
+
+
+class Endpoint:
+    """The ASGI application of one path: reads a bounded body, calls the method's handler, writes its answer."""
+
+    def __init__(self, operations: Iterable[Operation], gate: Gate, limits: Limits, observer: Observer) -> None:
+        self._operations = {operation.method: operation for operation in operations}
+        self._gate = gate
+        self._limits = limits
+        self._observer = observer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        operation = self._operations["GET" if scope["method"] == "HEAD" else scope["method"]]
+        answer = await self._answer(operation, scope, receive)
+        await write(send, answer)
+        seconds = time.perf_counter() - started
+        self._observer.request(operation.path, operation.method, answer.status, seconds)
+
+    async def _answer(self, operation: Operation, scope: Scope, receive: Receive) -> Answer:
+        entered = False
+        try:
+            if operation.limited:
+                self._gate.enter()
+                entered = True
+            media_type, length = _headers(scope)
+            body = await read_body(receive, length, self._limits) if operation.request is not None else b""
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1"))) if scope["query_string"] else {}
+            return await operation.handler(Call(scope["path_params"], query, media_type, body))
+        except ProblemError as error:
+            return problem(error)
+        except Exception:  # noqa: BLE001 - the last line: a client sees a problem, never a traceback
+            _log.exception("%s %s failed", operation.method, operation.path)
+            return problem(ProblemError("internal", "The service failed; its log has the reason."))
+        finally:
+            if entered:
+                self._gate.leave()
+
+
+def reply(value: Any, status: int = 200) -> Answer:
+    """A value as a JSON answer."""
+    return Answer(_encode(value), status)
+
+
+def problem(error: ProblemError) -> Answer:
+    """A problem as an answer."""
+    return Answer(_encode(error.problem()), error.status, MEDIA_TYPE, error.headers)
+
+
+def flag(call: Call, name: str) -> bool:
+    """Whether a switch stands in the query: `?full`, `?full=1` and `?full=true` turn it on."""
+    value = call.query.get(name)
+    if value is None or value in ("0", "false"):
+        return False
+    if value in ("", "1", "true"):
+        return True
+    raise invalid(name, "one of: true, false", value)
+
+
+def integer(call: Call, name: str, default: int, low: int, high: int) -> int:
+    """An integer of the query, between `low` and `high`."""
+    text = call.query.get(name)
+    if text is None:
+        return default
+    allowed = f"an integer from {low} to {high}"
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or not low <= int(text) <= high:
+        raise invalid(name, allowed, text)
+    return int(text)
+
+
+async def read_body(receive: Receive, length: int | None, limits: Limits) -> bytes:
+    """The whole body, refused as soon as it is known to be too large or too slow."""
+    if length is not None and length > limits.body:
+        raise _too_large(limits)
+    try:
+        async with asyncio.timeout(limits.seconds):
+            message = await receive()
+            if not message.get("more_body") and len(message.get("body", b"")) <= limits.body:
+                return bytes(message.get("body", b""))
+            return await _read_rest(message, receive, limits)
+    except TimeoutError:
+        raise ProblemError("too-slow", f"The body did not arrive within {limits.seconds:g} s. Send it again.") from None
+
+
+async def _read_rest(message: Message, receive: Receive, limits: Limits) -> bytes:
+    parts = [message.get("body", b"")]
+    size = len(parts[0])
+    while message.get("more_body") and size <= limits.body:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+    if size > limits.body:
+        raise _too_large(limits)
+    return b"".join(parts)
+
+
+def _too_large(limits: Limits) -> ProblemError:
+    return ProblemError("too-large", f"At most {limits.body} bytes are accepted at once. Send smaller batches.")
+
+
+def _headers(scope: Scope) -> tuple[str, int | None]:
+    """The media type, without its parameters, and the announced length of the body."""
+    media_type, length = "", None
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media_type = value.decode("latin-1").partition(";")[0].strip().lower()
+        elif name == b"content-length" and value.isdigit():
+            length = int(value)
+    return media_type, length
+
+
+async def write(send: Send, answer: Answer) -> None:
+    """Sends a complete response."""
+    headers = [
+        (b"content-type", answer.media_type.encode("latin-1")),
+        (b"content-length", str(len(answer.body)).encode("latin-1")),
+    ]
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,92 @@
+"""Telemetry: what one API process counts, for Prometheus."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+MEDIA_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Telemetry:
+    """The counters of one process, in a registry of its own, so that two applications in one process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._seconds = self._histogram("http_request_seconds", "Time to answer", "route", "method")
+        self._requests = self._counter("http_requests", "Requests answered", "route", "method", "status")
+        self._decisions = self._counter("decisions", "Decisions appended to the log", "point", "mode", "policy")
+        self._outcomes = self._counter("outcomes", "Outcomes accepted or refused", "point", "result")
+        self._delay = self._histogram(
+            "outcome_delay_seconds", "From decision to outcome", "point", buckets=(1, 10, 60, 600, 3600, 86400, 604800)
+        )
+        self._predictions = self._counter("predictions", "Predictions answered", "model", "logged")
+        self._events = self._counter("events", "Events and labels accepted or refused", "model", "result")
+        self._age = self._gauge("snapshot_age_seconds", "Since this process last saw the state it serves", "subject")
+        self._lag = self._gauge("learner_lag_entries", "Entries appended that the learner has not seen", "subject")
+        self._learned = self._gauge("learned", "What the learner has learned from so far", "subject")
+        self._alarms = self._gauge("drift_alarms", "Drift alarms so far", "model")
+        # A child is looked up under a lock each time; hot routes keep theirs.
+        self._timers: dict[tuple[str, str], Histogram] = {}
+        self._answered: dict[tuple[str, str, int], Counter] = {}
+        self._decided: dict[tuple[str, str, str], Counter] = {}
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """One request was answered."""
+        timer = self._timers.get((route, method))
+        if timer is None:
+            timer = self._timers[route, method] = self._seconds.labels(route, method)
+        timer.observe(seconds)
+        answered = self._answered.get((route, method, status))
+        if answered is None:
+            answered = self._answered[route, method, status] = self._requests.labels(route, method, str(status))
+        answered.inc()
+
+    def decision(self, point: str, mode: str, policy: str) -> None:
+        """One decision was appended."""
+        counter = self._decided.get((point, mode, policy))
+        if counter is None:
+            counter = self._decided[point, mode, policy] = self._decisions.labels(point, mode, policy)
+        counter.inc()
+
+    def outcome(self, point: str, result: str, delay: float | None = None) -> None:
+        """One outcome was accepted, known already, or refused; `delay` seconds after its decision."""
+        self._outcomes.labels(point, result).inc()
+        if delay is not None:
+            self._delay.labels(point).observe(max(0.0, delay))
+
+    def prediction(self, model: str, logged: bool) -> None:
+        """One prediction was answered."""
+        self._predictions.labels(model, "yes" if logged else "no").inc()
+
+    def events(self, model: str, result: str, count: int) -> None:
+        """Events or labels were accepted, or refused."""
+        self._events.labels(model, result).inc(count)
+
+    def learner(self, subject: str, *, age: float, lag: int, learned: int) -> None:
+        """How far the learner of a model or point is, as this process sees it."""
+        self._age.labels(subject).set(age)
+        self._lag.labels(subject).set(lag)
+        self._learned.labels(subject).set(learned)
+
+    def alarms(self, model: str, count: int) -> None:
+        """How many drift alarms a model has had."""
+        self._alarms.labels(model).set(count)
+
+    def watch(self, name: str, doc: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when it is asked for."""
+        Gauge(f"trimtab_{name}", doc, registry=self.registry).set_function(read)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, doc: str, *labels: str) -> Counter:
+        return Counter(f"trimtab_{name}", doc, labels, registry=self.registry)
+
+    def _gauge(self, name: str, doc: str, *labels: str) -> Gauge:
+        return Gauge(f"trimtab_{name}", doc, labels, registry=self.registry)
+
+    def _histogram(self, name: str, doc: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+        return Histogram(f"trimtab_{name}", doc, labels, registry=self.registry, buckets=buckets)

@@ -1,0 +1,156 @@
+"""The write path: many requests wait for one append, so that one fsync serves them all."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from online.log import Appended, Conflict, Draft, Log, LogUnavailable, Partition
+from service.problems import ProblemError
+
+Outcome: TypeAlias = Appended | Conflict
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WriterLimits:
+    """How many drafts may wait, how many go in one call, how long a write in doubt is repeated (seconds)."""
+
+    waiting: int = 8192
+    batch: int = 512
+    patience: float = 5.0
+    pause: float = 0.05
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """Drafts of one request, and who waits for what becomes of them."""
+
+    partition: Partition
+    drafts: Sequence[Draft]
+    loop: asyncio.AbstractEventLoop
+    answer: "asyncio.Future[list[Outcome]]"
+
+
+class Writer:
+    """One thread that owns a log and appends what the event loop's requests hand it.
+
+    While one call is under way, the next requests gather; they leave together in one call per partition. A write in
+    doubt is repeated with the same ids until it is certain, for a bounded time; then whoever waits gets a 503 and may
+    repeat it in turn, under the same id.
+
+    Args:
+        make_log: Makes the log; called in the writer's own thread.
+    """
+
+    def __init__(self, make_log: Callable[[], Log], limits: WriterLimits | None = None) -> None:
+        self._make_log = make_log
+        self._limits = limits or WriterLimits()
+        self._queue: deque[_Waiting] = deque()
+        self._depth = 0
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Begins to append."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Appends what waits, then ends."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(self._limits.patience + 5.0)
+
+    @property
+    def depth(self) -> int:
+        """How many drafts wait or are under way."""
+        return self._depth
+
+    async def append(self, partition: Partition, draft: Draft) -> Outcome:
+        """Appends one draft durably.
+
+        Raises:
+            ProblemError: 429 where too many wait, 503 where the log stays out of reach.
+        """
+        return (await self.append_all(partition, (draft,)))[0]
+
+    async def append_all(self, partition: Partition, drafts: Sequence[Draft]) -> list[Outcome]:
+        """Appends several drafts of one partition in one call, in order; as `append`."""
+        if not drafts:
+            return []
+        # A batch larger than the whole queue must still pass when nothing else waits.
+        if self._closing or (self._depth and self._depth + len(drafts) > self._limits.waiting):
+            detail = f"{self._depth} writes are waiting for the log. Try again in a second, with the same id."
+            raise ProblemError("overloaded", detail, headers={"Retry-After": "1"})
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(partition, drafts, loop, loop.create_future())
+        self._depth += len(drafts)
+        self._queue.append(waiting)
+        self._wake.set()
+        try:
+            return await waiting.answer
+        finally:
+            self._depth -= len(drafts)
+
+    def _run(self) -> None:
+        log = self._make_log()
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while batch := self._take():
+                self._append(log, batch)
+            if self._closing and not self._queue:
+                return
+
+    def _take(self) -> list[_Waiting]:
+        """What waits, up to one batch, all of one partition; the rest keeps its order."""
+        taken: list[_Waiting] = []
+        others: list[_Waiting] = []
+        size = 0
+        while self._queue and size < self._limits.batch:
+            waiting = self._queue.popleft()
+            if taken and waiting.partition != taken[0].partition:
+                others.append(waiting)
+                continue
+            taken.append(waiting)
+            size += len(waiting.drafts)
+        self._queue.extendleft(reversed(others))
+        return taken
+
+    def _append(self, log: Log, batch: list[_Waiting]) -> None:
+        drafts = [draft for waiting in batch for draft in waiting.drafts]
+        until = time.monotonic() + self._limits.patience
+        outcomes: list[Outcome] | Exception
+        while True:
+            try:
+                outcomes = log.append(batch[0].partition, drafts)
+            except LogUnavailable as error:
+                if time.monotonic() < until and not self._closing:
+                    time.sleep(self._limits.pause)
+                    continue
+                _log.warning("%d writes given up: %s", len(drafts), error)
+                detail = "The log did not answer; the write may have happened or not. Repeat it with the same id."
+                outcomes = ProblemError("unavailable", detail, headers={"Retry-After": "1"})
+            except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread must go on
+                _log.exception("%d writes failed", len(drafts))
+                outcomes = error
+            break
+        # One wake-up of the event loop for the whole batch, not one for each request.
+        batch[0].loop.call_soon_threadsafe(_deliver, batch, outcomes)
+
+
+def _deliver(batch: list[_Waiting], outcomes: list[Outcome] | Exception) -> None:
+    at = 0
+    for waiting in batch:
+        if not waiting.answer.done():
+            if isinstance(outcomes, Exception):
+                waiting.answer.set_exception(outcomes)
+            else:
+                waiting.answer.set_result(outcomes[at : at + len(waiting.drafts)])
+        at += len(waiting.drafts)
