@@ -25,9 +25,8 @@ def export(module: nn.Module, width: int) -> bytes:
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     sample = torch.zeros(2, width)
     with warnings.catch_warnings():
-        # torch.onnx 2.13 calls a part of copyreg/pytree that torch itself deprecates.
-        warnings.simplefilter("ignore", category=FutureWarning)
-        warnings.simplefilter("ignore", category=DeprecationWarning)
+        # The exporter of torch 2.13 calls what torch 2.13 deprecates.
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
         program = torch.onnx.export(
             module,
             (sample,),
