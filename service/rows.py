@@ -1,0 +1,105 @@
+"""Rows from outside: files (CSV, JSON lines, Parquet) and the data sets that River ships, one dict at a time."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+EVENT_FIELDS = frozenset({"id", "key", "at", "features", "label"})
+_BLANK = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
+
+
+class RowError(ValueError):
+    """The rows cannot be read; the message names the file, the line and what is allowed."""
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file, by its ending.
+
+    Raises:
+        RowError: it is not there, of no known kind, or broken at a line that is named.
+    """
+    if not path.is_file():
+        raise RowError(f"there is no file {path}")
+    match path.suffix.lower():
+        case ".csv":
+            return _csv(path)
+        case ".jsonl" | ".ndjson":
+            return _json_lines(path)
+        case ".parquet":
+            return _parquet(path)
+        case other:
+            raise RowError(f"{path} ends in {other!r}: .csv, .jsonl, .ndjson and .parquet can be read")
+
+
+def lines(source: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The rows of JSON lines; empty lines are skipped."""
+    for number, line in enumerate(source, 1):
+        if line.strip():
+            try:
+                yield msgspec.json.decode(line, type=dict[str, Any])
+            except msgspec.DecodeError as error:
+                raise RowError(f"line {number} is no JSON object: {error}") from None
+
+
+def event(row: Mapping[str, Any], label: str | None) -> dict[str, Any]:
+    """A row as an event: itself where it is one already, else its columns as features and one of them as the label.
+
+    >>> event({"price": 2.5, "sold": 1}, "sold")
+    {'features': {'price': 2.5}, 'label': 1}
+    """
+    if label is None and isinstance(row.get("features"), Mapping) and row.keys() <= EVENT_FIELDS:
+        return dict(row)
+    if label is None:
+        return {"features": dict(row)}
+    if label not in row:
+        raise RowError(f"a row has no column {label!r}; it has: {', '.join(row)}")
+    return {"features": {name: value for name, value in row.items() if name != label}, "label": row[label]}
+
+
+def _csv(path: Path) -> Iterator[dict[str, Any]]:
+    import csv
+
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            if None in row or None in row.values():
+                raise RowError(f"{path} line {reader.line_num} does not have the columns of the first line")
+            yield {name: _cell(text) for name, text in row.items()}
+
+
+def _cell(text: str) -> bool | int | float | str | None:
+    """A CSV cell as what it looks like; blanks are missing values.
+
+    >>> [_cell(text) for text in ("3", "2.5", "true", "red", "", "1e999")]
+    [3, 2.5, True, 'red', None, '1e999']
+    """
+    text = text.strip()
+    if text in _BLANK:
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        try:
+            value = number(text)
+        except ValueError:
+            continue
+        return value if math.isfinite(value) else text
+    return text
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        try:
+            yield from lines(file)
+        except RowError as error:
+            raise RowError(f"{path}: {error}") from None
+
+
+def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as parquet
+
+    for batch in parquet.ParquetFile(path).iter_batches():
+        yield from batch.to_pylist()
