@@ -29,14 +29,7 @@ class Finding(NamedTuple):
 def run(data: Path | None, url: str, as_json: bool) -> int:
     """Check everything; 1 where something must be mended."""
     folder = (data or Path(".trimtab")).absolute()
-    checks: tuple[Callable[[], Finding], ...] = (
-        _python,
-        _redis,
-        lambda: _space(folder),
-        _extras,
-        lambda: _service(url),
-    )
-    findings = [check() for check in checks]
+    findings = [_python(), _redis(), _space(folder), _extras(), _service(url)]
     result = {"ok": all(finding.ok for finding in findings), "checks": [finding._asdict() for finding in findings]}
     finish(result, as_json, lambda out: _show(out, findings))
     return 0 if result["ok"] else 1

@@ -1,0 +1,27 @@
+# One image for the processes that serve, one (target `adapter`) that also trains. Commands are those used by hand.
+FROM python:3.12-slim AS base
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
+WORKDIR /app
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY envs envs
+COPY agents agents
+COPY online online
+COPY service service
+RUN useradd --system --uid 10001 --home-dir /data trimtab && install -d -o trimtab -m 0700 /data
+
+FROM base AS adapter
+# `--build-arg PIP_FLAGS=..` is passed to pip, for a mirror or for PyTorch's CPU wheels.
+ARG PIP_FLAGS=""
+RUN pip install $PIP_FLAGS -c constraints.txt '.[train]'
+USER trimtab
+WORKDIR /data
+ENTRYPOINT ["trimtab"]
+CMD ["adapter"]
+
+FROM base AS serve
+ARG PIP_FLAGS=""
+RUN pip install $PIP_FLAGS -c constraints.txt .
+USER trimtab
+WORKDIR /data
+ENTRYPOINT ["trimtab"]
+CMD ["api"]

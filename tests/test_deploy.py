@@ -1,0 +1,70 @@
+"""The files that run the service in containers say the same as the program."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.embedded import _CONFIG
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = ("api", "learner", "adapter")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_container_runs_a_command_that_exists(name: str) -> None:
+    assert SERVICES[name]["command"] == [name]
+    assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_variable_is_a_setting_and_no_needed_one_is_missing(name: str) -> None:
+    given = {key for key in SERVICES[name]["environment"] if key.startswith("TRIMTAB_")}
+    known = {f"TRIMTAB_{field.upper()}" for field in Settings.model_fields}
+    assert given <= known
+    assert {"TRIMTAB_REDIS", "TRIMTAB_REDIS_PASSWORD", "TRIMTAB_SECRET", "TRIMTAB_MANIFEST"} <= given
+
+
+def test_no_secret_is_written_down_and_nothing_is_published_to_strangers() -> None:
+    for name, service in SERVICES.items():
+        for key, value in service.get("environment", {}).items():
+            if "PASSWORD" in key or "SECRET" in key:
+                assert re.fullmatch(r"\$\{\w+:\?.+\}", value), f"{key} of {name}"
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_redis_is_new_enough_and_keeps_what_it_acknowledges() -> None:
+    image = SERVICES["redis"]["image"]
+    version = tuple(int(part) for part in image.removeprefix("redis:").split("."))
+    assert version >= (8, 6, 3)
+    lines = set((ROOT / "deploy" / "redis.conf").read_text().splitlines())
+    durable = {line for line in _CONFIG.splitlines() if re.match("append|no-append|save|maxmemory", line)}
+    assert durable <= lines
+    assert len(durable) == 5
+
+
+def test_every_file_that_a_container_mounts_or_copies_is_there() -> None:
+    mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    paths = [path for path in mounted if path.startswith("./")] + [path for line in copied for path in line.split()]
+    assert len(paths) >= 8
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+def test_every_image_is_built_by_a_stage_of_the_dockerfile() -> None:
+    stages = set(re.findall(r"^FROM .+ AS (\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    targets = {service["build"]["target"] for service in SERVICES.values() if "build" in service}
+    assert targets <= stages
+    python = re.search(r"FROM python:(\d\.\d+)", (ROOT / "Dockerfile").read_text())
+    assert python is not None
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert float(python[1].split(".")[1]) >= float(requires.split(".")[1])
