@@ -1,11 +1,13 @@
 """Rows from outside: files (CSV, JSON lines, Parquet) and the data sets that River ships, one dict at a time."""
 
+import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
 EVENT_FIELDS = frozenset({"id", "key", "at", "features", "label"})
 _BLANK = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
@@ -60,8 +62,6 @@ def event(row: Mapping[str, Any], label: str | None) -> dict[str, Any]:
 
 
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
-    import csv
-
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         for row in reader:
@@ -99,7 +99,5 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as parquet
-
     for batch in parquet.ParquetFile(path).iter_batches():
         yield from batch.to_pylist()
