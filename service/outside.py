@@ -57,7 +57,7 @@ def regime(
     solution = exact.solve(world)
     states = exact.states(world)
     observation = world.observe(states)
-    table = dict(zip(map(bytes, observation), np.asarray(solution.policy, np.int64).tolist(), strict=True))
+    table = dict(zip(map(bytes, observation), solution.actions.tolist(), strict=True))
     fixed, fixed_value = _best_fixed(world, len(states))
 
     def oracle(seen: NDArray[np.float32]) -> Actions:

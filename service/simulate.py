@@ -136,27 +136,18 @@ async def simulate(plan: Plan, report: Callable[[Progress], None], stop: Stop) -
     """Play a plan against a running service.
 
     Raises:
-        ServiceError: The service refuses, has no such point, or does not answer for longer than the plan's patience.
+        ServiceError: The service has no such point, refuses, or does not answer for longer than the plan's patience.
         ParamsError: The hidden parameters make no world.
     """
     client = Client(plan.url, plan.patience_s, stop)
     try:
-        point = await _declared(client, plan.point)
+        point = await client.get(f"/v1/points/{plan.point}")
         play = _Play(plan, client, stop, report, point.get("key") is not None, _outside(plan, point))
         with suppress(Stopped):
             await play.run()
         return play.result()
     finally:
         await client.close()
-
-
-async def _declared(client: Client, name: str) -> Mapping[str, Any]:
-    listing = await client.get("/v1/points")
-    points = {point["name"]: point for point in listing["points"]}
-    if name not in points:
-        raise ServiceError(f"there is no point {name!r} at {client.url}; there are: {', '.join(points) or 'none'}")
-    found: Mapping[str, Any] = points[name]
-    return found
 
 
 def _outside(plan: Plan, point: Mapping[str, Any]) -> Outside:
