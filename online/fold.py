@@ -1,6 +1,6 @@
 """What a learner is to the log: a deterministic fold over entries, with its place, its rejects and its event time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,23 +20,21 @@ class Poisoned(Exception):  # noqa: N818
         self.field = field
 
 
+class Stale(ValueError):  # noqa: N818
+    """A snapshot that fits no longer: of another spec or library version. Replay the log instead."""
+
+
 class Fold(Protocol):
     """State that entries change one by one, and nothing else does.
 
     State is the snapshot together with the parts; an object that was made from both goes on like the one it came from.
     """
 
-    @property
-    def place(self) -> "Place":
-        """How far the fold is."""
+    place: "Place"
 
     @property
     def learned(self) -> int:
         """The number of facts learned, as shown to people."""
-
-    @property
-    def pending(self) -> int:
-        """The number of ids that wait for something: event time must go on for them."""
 
     def apply(self, entry: Entry) -> list[Report]:
         """Change the state by an entry; what there is to say about it.
@@ -59,6 +57,9 @@ class Fold(Protocol):
 
     def oldest(self) -> EntryId | None:
         """The oldest entry that the fold must still be able to read again; ``None`` for none."""
+
+    def deadline(self) -> float:
+        """When, in event time, the next wait is over; infinite where none will be."""
 
     def restore(self, parts: Mapping[str, bytes]) -> None:
         """Take back the parts, after the snapshot was loaded."""
@@ -108,3 +109,10 @@ def reject_field(rejected: Rejected) -> tuple[str, bytes]:
 def replay_of(rejected: Rejected, actor: str, event: bytes | None = None) -> Replayed:
     """The event that brings a rejected entry back, mended where ``event`` is given."""
     return Replayed(id=f"replay/{rejected.entry}", entry=rejected.entry, event=event or rejected.event, actor=actor)
+
+
+Parts = Callable[[str], bytes | None]
+"""Fetches a part of a fold's state by its name."""
+
+Make = Callable[[bytes | None, Parts], Fold]
+"""Makes a fold: fresh (``None``) or from a snapshot. Raises `Stale`."""

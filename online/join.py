@@ -21,7 +21,7 @@ from online.events import (
     decode,
     scoped_id,
 )
-from online.fold import Place, reject_field, rejection
+from online.fold import Parts, Place, reject_field, rejection
 from online.log import Entry, EntryId
 from online.pending import Early, Pending, Recent, Waiting
 
@@ -345,6 +345,10 @@ class PointLearner:
         """The oldest decision that waits."""
         return self._open.oldest()
 
+    def deadline(self) -> float:
+        """When the next wait is over, in event time; infinite where none will be."""
+        return min(self._open.deadline(), self._early.deadline())
+
     @classmethod
     def load(cls, spec: OutcomeSpec, reward_of: RewardOf | None, data: bytes) -> "PointLearner":
         """The learner that this snapshot was dumped from, parts apart."""
@@ -366,3 +370,12 @@ class PointLearner:
                 event = decode(entry.payload)
                 if isinstance(event, Decided):
                     self._decided[entry.id] = event
+
+
+def point_fold(spec: OutcomeSpec, reward_of: RewardOf | None) -> Callable[[bytes | None, Parts], PointLearner]:
+    """Makes learners of a point, fresh or from a snapshot, for a worker."""
+
+    def make(snapshot: bytes | None, _: Parts) -> PointLearner:
+        return PointLearner(spec, reward_of) if snapshot is None else PointLearner.load(spec, reward_of, snapshot)
+
+    return make

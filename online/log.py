@@ -35,6 +35,11 @@ class EntryId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.ms}-{self.seq}"
 
+    @property
+    def before(self) -> "EntryId":
+        """The greatest id that is smaller: what to read after, so that this one comes too."""
+        return EntryId(self.ms, self.seq - 1) if self.seq else EntryId(self.ms - 1, (1 << 64) - 1)
+
     @classmethod
     def parse(cls, text: str | bytes) -> "EntryId":
         """The id written as ``<ms>-<seq>``. Raises ``ValueError`` for anything else."""
@@ -223,6 +228,9 @@ class Log(Protocol):
 
     def fall_back(self, partition: Partition, epoch: int) -> bool:
         """Return to the snapshot before the last, parts included; false where there is none. Raises `Fenced`."""
+
+    def reset(self, partition: Partition, epoch: int) -> None:
+        """Forget snapshots, parts, reports and index; the entries stay. Raises `Fenced`."""
 
     def trim(self, partition: Partition, epoch: int, before: EntryId) -> int:
         """Remove entries before an id, never one within the window of remembered ids. Raises `Fenced`."""

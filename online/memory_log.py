@@ -178,6 +178,16 @@ class MemoryLog:
             stream.undo.clear()
             return True
 
+    def reset(self, partition: Partition, epoch: int) -> None:
+        """Forget snapshots, parts, reports and index; the entries stay."""
+        with self._changed:
+            stream = self._fenced(partition, epoch)
+            stream.snapshot = stream.previous = None
+            stream.cursor, stream.learned = START, 0
+            stream.version += 1
+            for made in (stream.parts, stream.undo, stream.reports, stream.index):
+                made.clear()
+
     def trim(self, partition: Partition, epoch: int, before: EntryId) -> int:
         """Remove entries before an id, never one within the window of remembered ids."""
         with self._changed:

@@ -1,6 +1,7 @@
 """Ids that wait for a label or an outcome, those that stopped waiting, and labels or outcomes that came too early."""
 
 import heapq
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
@@ -73,6 +74,10 @@ class Pending(Generic[W]):
             if waiting is not None and (waiting.deadline, waiting.entry) == (deadline, entry):
                 self.pop(name)
                 yield name, waiting
+
+    def deadline(self) -> float:
+        """When the next wait ends; infinite where none will. May be too early, never too late."""
+        return self._queue[0][0] if self._queue else math.inf
 
     def oldest(self) -> EntryId | None:
         """The first entry that something still waits for."""
@@ -178,6 +183,10 @@ class Early:
             if not self._by_name[name]:
                 del self._by_name[name]
             yield entry
+
+    def deadline(self) -> float:
+        """When the next wait ends; infinite where none will."""
+        return next(iter(self._queue.values()))[0] if self._queue else math.inf
 
     def dump(self) -> list[tuple[float, str, Entry]]:
         """Everything, for a snapshot."""

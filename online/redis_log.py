@@ -89,6 +89,7 @@ class RedisLog:
         self._stage = Script(client, "stage")
         self._commit = Script(client, "commit")
         self._fall_back = Script(client, "fall_back")
+        self._reset = Script(client, "reset")
         self._trim = Script(client, "trim")
         self._load = Script(client, "load")
 
@@ -215,6 +216,16 @@ class RedisLog:
             answer = self._fall_back((keys.meta, keys.parts, keys.undo), epoch)
         self._check(partition, epoch, answer)
         return cast(bytes, answer) != b"NONE"
+
+    def reset(self, partition: Partition, epoch: int) -> None:
+        """Forget snapshots, parts, reports and index; the entries stay. Raises `Fenced`."""
+        keys = _Keys.of(partition)
+        with unavailable(f"reset {partition}"):
+            pattern = _escape(keys.root)
+            families = {name.decode().rpartition(":")[2] for name in self._client.scan_iter(f"{pattern}:index:*")}
+            names = [keys.meta, keys.reports, keys.parts, keys.undo, *keys.slots]
+            answer = self._reset([*names, *(name for family in families for name in keys.index(family))], epoch)
+        self._check(partition, epoch, answer)
 
     def trim(self, partition: Partition, epoch: int, before: EntryId) -> int:
         """Remove entries before an id, never one within the window of remembered ids. Raises `Fenced`."""

@@ -1,0 +1,277 @@
+"""Features: what a model's input may hold, and how it becomes the numbers and texts that a pipeline takes.
+
+A declared schema says each feature's type, range, allowed values and what a missing value means. Without one, numbers,
+texts and booleans are accepted, and each name keeps the type it was first seen with.
+"""
+
+import datetime
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from online.events import Scalar
+
+LIMIT = 1e30
+"""No number beyond: its square is what a scaler keeps."""
+
+UNDECLARED = 1_000
+"""Feature names without a schema: a new name with every event would grow the model without end."""
+
+TEXT = 10_000
+"""Characters in a text or category."""
+
+TYPES = ("number", "category", "text", "timestamp", "boolean")
+ENCODINGS = {"category": ("onehot", "hash", "none"), "text": ("hash", "none")}
+PARTS = ("year", "month", "day", "hour", "minute", "weekday", "yearday")
+_PERIODS = {"month": 12, "day": 31, "hour": 24, "minute": 60, "weekday": 7, "yearday": 366}
+_CATEGORIES = 64
+
+
+class FeatureError(ValueError):
+    """A feature that a model cannot take: which, what was given, what is allowed."""
+
+    def __init__(self, field: str, given: object, allowed: str) -> None:
+        super().__init__(f"the feature {field!r} is {_shown(given)}; allowed is {allowed}")
+        self.field = field
+        self.given = given
+        self.allowed = allowed
+
+
+def _shown(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One declared feature.
+
+    ``default`` stands in for a missing value; without one, a missing value is left out, or refused where ``required``.
+    ``low`` and ``high`` bound a number, ``values`` lists the allowed categories. ``encode`` turns categories into one
+    column each (``onehot``, 64 at most) or hashes words and categories into ``buckets`` columns; ``none`` leaves the
+    text to the pipeline. ``parts`` of a timestamp become columns, as sine and cosine where ``cycle`` is set.
+    """
+
+    name: str
+    type: str = "number"
+    unit: str = ""
+    doc: str = ""
+    required: bool = False
+    default: Scalar = None
+    low: float = -LIMIT
+    high: float = LIMIT
+    values: tuple[str, ...] | None = None
+    encode: str = ""
+    buckets: int = 64
+    parts: tuple[str, ...] = ("hour", "weekday")
+    cycle: bool = True
+
+    def check(self, value: Scalar) -> Scalar:
+        """The value as the model takes it, ``None`` for a missing one.
+
+        Raises:
+            FeatureError: It is not allowed.
+        """
+        if value is None:
+            if self.default is None and self.required:
+                raise FeatureError(self.name, None, f"{self.allowed}, always")
+            return self.default
+        match self.type:
+            case "number":
+                return self._number(value)
+            case "boolean":
+                if isinstance(value, bool):
+                    return value
+            case "timestamp":
+                return self._timestamp(value)
+            case _:
+                return self._text(value)
+        raise FeatureError(self.name, value, self.allowed)
+
+    def _number(self, value: Scalar) -> Scalar:
+        if isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high:
+            return value
+        raise FeatureError(self.name, value, self.allowed)
+
+    def _text(self, value: Scalar) -> Scalar:
+        text = str(value) if isinstance(value, int) and self.type == "category" else value
+        if not isinstance(text, str) or len(text) > TEXT or (self.values is not None and text not in self.values):
+            raise FeatureError(self.name, value, self.allowed)
+        return text
+
+    def _timestamp(self, value: Scalar) -> Scalar:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 4e9:
+            return float(value)
+        if isinstance(value, str):
+            try:
+                moment = datetime.datetime.fromisoformat(value)
+            except ValueError:
+                raise FeatureError(self.name, value, self.allowed) from None
+            return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+        raise FeatureError(self.name, value, self.allowed)
+
+    @property
+    def allowed(self) -> str:
+        """What this feature may be, in words."""
+        match self.type:
+            case "number":
+                low = "" if self.low == -LIMIT else f" from {self.low:g}"
+                high = "" if self.high == LIMIT else f" up to {self.high:g}"
+                return f"a finite number{low}{high}{f' ({self.unit})' if self.unit else ''}"
+            case "boolean":
+                return "true or false"
+            case "timestamp":
+                return "a time such as 2026-01-31T12:00:00Z, or seconds since 1970"
+        if self.values is not None:
+            return "one of " + ", ".join(self.values)
+        return f"a text of at most {TEXT} characters"
+
+
+@dataclass(slots=True)
+class Quality:
+    """What came in under one feature's name: counts."""
+
+    seen: int = 0
+    missing: int = 0
+    refused: int = 0
+    new: int = 0
+
+
+@dataclass(slots=True)
+class Schema:
+    """The features of one model: those declared, or those seen. Grows by `note` alone, which only the fold calls."""
+
+    declared: Mapping[str, Feature] | None = None
+    types: dict[str, str] = field(default_factory=dict)
+    categories: dict[str, list[str]] = field(default_factory=dict)
+    quality: dict[str, Quality] = field(default_factory=dict)
+
+    def check(self, features: Mapping[str, Scalar]) -> dict[str, Any]:
+        """The features in sorted order, valid and without missing values; changes nothing.
+
+        Raises:
+            FeatureError: The first one, in sorted order, that is not allowed.
+        """
+        if self.declared is not None:
+            return self._check_declared(self.declared, features)
+        checked: dict[str, Any] = {}
+        types = self.types
+        for name in sorted(features):
+            value = features[name]
+            if type(value) is float and -LIMIT <= value <= LIMIT and types.get(name) == "number":
+                checked[name] = value
+            elif value is not None:
+                self._check_type(name, value)
+                checked[name] = value
+        return checked
+
+    def _check_declared(self, declared: Mapping[str, Feature], features: Mapping[str, Scalar]) -> dict[str, Any]:
+        for name in features:
+            if name not in declared:
+                raise FeatureError(name, features[name], f"left out: the model's features are {', '.join(declared)}")
+        checked = {name: declared[name].check(features.get(name)) for name in sorted(declared)}
+        return {name: value for name, value in checked.items() if value is not None}
+
+    def _check_type(self, name: str, value: Scalar) -> None:
+        found = type_of(value)
+        known = self.types.get(name)
+        if found == "":
+            raise FeatureError(
+                name, value, f"a finite number up to {LIMIT:g}, a text up to {TEXT} characters, or a boolean"
+            )
+        if known is None and len(self.types) >= UNDECLARED:
+            raise FeatureError(name, value, f"one of the {UNDECLARED} names seen so far: declare the features")
+        if known is not None and known != found:
+            raise FeatureError(
+                name, value, f"a {known}, as it was when first seen: declare the features to say otherwise"
+            )
+
+    def note(self, checked: Mapping[str, Any]) -> None:
+        """Learn first types and new categories from features that `check` returned."""
+        if self.declared is None:
+            types = self.types
+            for name, value in checked.items():
+                if name not in types:
+                    types[name] = type_of(value)
+            return
+        for name, feature in self.declared.items():
+            quality = self.quality.setdefault(name, Quality())
+            quality.seen += 1
+            quality.missing += name not in checked
+            if feature.encode == "onehot" and name in checked and feature.values is None:
+                known = self.categories.setdefault(name, [])
+                if checked[name] not in known:
+                    quality.new += 1
+                    if len(known) < _CATEGORIES:
+                        known.append(checked[name])
+
+    def refuse(self, name: str) -> None:
+        """Count a feature that `check` refused."""
+        if self.declared is None or name in self.declared:
+            self.quality.setdefault(name, Quality()).refused += 1
+
+    def encode(self, checked: dict[str, Any]) -> dict[str, Any]:
+        """What the pipeline takes, from features that `check` returned."""
+        if self.declared is None:
+            return checked
+        columns: dict[str, Any] = {}
+        for name, value in checked.items():
+            columns |= self._columns(self.declared[name], value)
+        return columns
+
+    def _columns(self, feature: Feature, value: Any) -> dict[str, Any]:
+        name = feature.name
+        if feature.type == "timestamp":
+            return _timestamp_columns(feature, value)
+        if feature.encode == "onehot":
+            known = feature.values or tuple(self.categories.get(name, ()))
+            columns = {f"{name}={category}": float(category == value) for category in known}
+            return columns | {f"{name}=other": float(value not in known)}
+        if feature.encode == "hash":
+            words = [value] if feature.type == "category" else value.lower().split()
+            return _hashed(name, words, feature.buckets)
+        return {name: value}
+
+
+def type_of(value: object) -> str:
+    """The type of an undeclared feature; empty for what no model may see."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number" if -LIMIT <= value <= LIMIT else ""
+    if isinstance(value, str):
+        return "text" if len(value) <= TEXT else ""
+    return ""
+
+
+def _hashed(name: str, words: list[str], buckets: int) -> dict[str, float]:
+    """Signed feature hashing (Weinberger et al. 2009): collisions cancel on average."""
+    columns = {f"{name}#{bucket}": 0.0 for bucket in range(buckets)}
+    for word in words:
+        number = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big")
+        columns[f"{name}#{(number >> 1) % buckets}"] += 1.0 if number & 1 else -1.0
+    return columns
+
+
+def _timestamp_columns(feature: Feature, value: float) -> dict[str, float]:
+    moment = datetime.datetime.fromtimestamp(value, datetime.UTC)
+    columns: dict[str, float] = {}
+    for part in feature.parts:
+        number = float(_part(moment, part))
+        if feature.cycle and part in _PERIODS:
+            angle = 2.0 * math.pi * number / _PERIODS[part]
+            columns[f"{feature.name}.{part}.sin"] = math.sin(angle)
+            columns[f"{feature.name}.{part}.cos"] = math.cos(angle)
+        else:
+            columns[f"{feature.name}.{part}"] = number
+    return columns
+
+
+def _part(moment: datetime.datetime, part: str) -> int:
+    if part == "weekday":
+        return moment.weekday()
+    if part == "yearday":
+        return moment.timetuple().tm_yday
+    return int(getattr(moment, part))

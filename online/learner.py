@@ -1,0 +1,365 @@
+"""The fold of a model: predict, score, detect, learn, one entry at a time, with labels that come late or never."""
+
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from river.__version__ import __version__ as river_version
+
+from online.drift import Alarm
+from online.events import (
+    Drifted,
+    EventError,
+    Labelled,
+    Observed,
+    Predicted,
+    Rejected,
+    Replayed,
+    Report,
+    Scalar,
+    Scored,
+    Settled,
+    Ticked,
+    bare_id,
+    decode,
+    digest,
+    scoped_id,
+)
+from online.features import FeatureError, Schema
+from online.fold import Parts, Place, Stale, reject_field, rejection
+from online.log import Entry, EntryId
+from online.model import Model, Prediction
+from online.pending import Early, Pending, Recent, Waiting
+from online.specs import ModelSpec
+from online.tasks import Guess, LabelError
+
+
+class _Awaiting(Waiting, kw_only=True):
+    """A prediction that waits for its label."""
+
+    key: str | None = None
+    value: Scalar = None
+    probabilities: list[tuple[Scalar, float]] | None = None
+    score: float | None = None
+    learn: bool = True
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """A prediction that waits no more."""
+
+    state: str
+    value: Scalar = None
+
+
+class ModelLearner:
+    """The fold of a model's partition.
+
+    `predict` may be called on any learner, also on one that was loaded from a snapshot alone; it changes nothing.
+    ``parts`` fetches the instances of keys that are not in memory.
+    """
+
+    def __init__(self, spec: ModelSpec, parts: Parts | None = None) -> None:
+        self.spec = spec
+        self.place = Place()
+        self.pending = 0
+        self.alarms: list[Drifted] = []
+        self._model = Model(spec, parts)
+        self._wait = float("inf") if spec.label_wait is None else spec.label_wait
+        self._counts = {"labelled": 0, "defaulted": 0, "late": 0}
+        self._pending = Pending(_Awaiting, spec.pending)
+        self._recent = Recent(_Done, min(spec.pending, 100_000))
+        self._early = Early(spec.early, 1_000)
+        self._features: dict[EntryId, dict[str, Any]] = {}
+        self._index: dict[str, bytes | None] = {}
+
+    @property
+    def schema(self) -> Schema:
+        """The features as they are known now."""
+        return self._model.state.schema
+
+    @property
+    def learned(self) -> int:
+        """Labels learned; events, where the task learns without labels."""
+        return self._model.state.learned
+
+    @property
+    def frozen(self) -> bool:
+        """Whether a drift stopped the learning, as ``on_drift = "raise"`` asks."""
+        return self._model.state.frozen
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many were learned, labelled, wait, waited in vain, came late, were rejected, are missing."""
+        now = {"learned": self.learned, "pending": self.pending}
+        return now | self._counts | {"rejected": self.place.rejected, "missed": self.place.missed}
+
+    def metrics(self) -> dict[str, float]:
+        """Each metric's progressive value: every prediction was made before its label was learned."""
+        return self._model.figures()
+
+    def baseline(self) -> dict[str, float]:
+        """The figures of the simple rules that the model must beat, over the same labels."""
+        return self._model.state.baseline.figures()
+
+    def predict(self, key: str | None, features: Mapping[str, Scalar]) -> Prediction:
+        """The model's answer now; changes nothing. Raises `FeatureError`."""
+        return self._model.predict(key, features)
+
+    def apply(self, entry: Entry) -> list[Report]:
+        """Change the state by an entry; what there is to say about it.
+
+        Raises:
+            Poisoned: A step of the pipeline failed half-way: the state must be dropped.
+        """
+        reports = self.place.follow(entry)
+        if not entry.intact:
+            reports.append(self._set_aside(entry, "its checksum does not fit: the entry was altered"))
+            return reports
+        try:
+            event = decode(entry.payload)
+        except EventError as error:
+            reports.append(self._set_aside(entry, str(error)))
+            return reports
+        self._fold(entry, event, reports)
+        if self.pending:
+            self._end_waits(reports)
+        return reports
+
+    def _fold(self, entry: Entry, event: Any, reports: list[Report]) -> None:
+        at = self.place.time(getattr(event, "at", None), entry.at)
+        if self.pending:
+            self._end_waits(reports)
+        try:
+            if type(event) is Observed:
+                self._observe(entry, event, at, reports)
+            elif type(event) is Labelled:
+                self._take_label(entry, event, reports)
+            elif type(event) is Replayed:
+                self._replay(entry, event, reports)
+            elif type(event) is not Ticked:
+                reports.append(self._set_aside(entry, f"a model learns nothing from a {type(event).__name__!r} event"))
+        except FeatureError as error:
+            self.schema.refuse(error.field)
+            reports.append(self._set_aside(entry, str(error), f"features.{error.field}"))
+        except LabelError as error:
+            reports.append(self._set_aside(entry, str(error), "label"))
+
+    def _observe(self, entry: Entry, event: Observed, at: float, reports: list[Report]) -> None:
+        model, schema = self._model, self._model.state.schema
+        y = None if event.label is UNSET else model.label(event.label)
+        checked = schema.check(event.features)
+        if y is None and self._is_known(entry, event, reports):
+            return
+        x = schema.encode(checked)
+        guess = model.guess(event.key, x, y)
+        schema.note(checked)
+        if event.learn:
+            self._warn(entry, model.observe(event.key, checked, x, guess), reports)
+        if y is not None:
+            self._meet(entry, event, x, y, guess, reports)
+            return
+        reports.append(Predicted(id=event.id, prediction=guess.value, score=guess.score))
+        self._await(entry, event, at, checked, guess)
+        for early in self._early.take(scoped_id(event.id, event.key)):
+            self._fold(early, decode(early.payload), reports)
+
+    def _is_known(self, entry: Entry, event: Observed, reports: list[Report]) -> bool:
+        name = scoped_id(event.id, event.key)
+        if name not in self._pending and self._recent.get(name) is None:
+            return False
+        reports.append(self._set_aside(entry, f"the prediction {event.id!r} was made already", "id"))
+        return True
+
+    def _meet(
+        self, entry: Entry, event: Observed | Labelled, x: dict[str, Any], y: Any, guess: Guess, reports: list[Report]
+    ) -> None:
+        learn = event.learn if isinstance(event, Observed) else True
+        error, alarms = self._model.meet(event.key, x, y, guess, learn=learn)
+        state = "labelled" if learn else "scored"
+        reports.append(Scored(id=event.id, prediction=guess.value, label=y, error=error, state=state))
+        self._counts["labelled"] += 1
+        if alarms:
+            self._warn(entry, alarms, reports)
+
+    def _await(self, entry: Entry, event: Observed, at: float, checked: dict[str, Any], guess: Guess) -> None:
+        probabilities = None if guess.probabilities is None else [(c, float(p)) for c, p in guess.probabilities.items()]
+        waiting = _Awaiting(
+            entry=entry.id,
+            deadline=at + self._wait,
+            key=event.key,
+            value=guess.value,
+            probabilities=probabilities,
+            score=guess.score,
+            learn=event.learn,
+        )
+        self._pending.put(scoped_id(event.id, event.key), waiting)
+        self._features[entry.id] = checked
+        self._count_pending()
+
+    def _take_label(self, entry: Entry, event: Labelled, reports: list[Report]) -> None:
+        name = scoped_id(event.id, event.key)
+        y = self._model.label(event.label)
+        waiting = self._pending.get(name)
+        if waiting is None:
+            self._unmatched(entry, event, y, reports)
+            return
+        checked = self._features.get(waiting.entry)
+        if checked is None:
+            reports.append(self._set_aside(entry, f"the features of {event.id!r} are gone from the log", "id"))
+            return
+        probabilities = None if waiting.probabilities is None else dict(waiting.probabilities)
+        guess = Guess(waiting.value, probabilities, waiting.score)
+        self._stop_waiting(name, waiting, _Done("labelled"))
+        # Learning takes the features that were predicted with, whatever is known by now.
+        x = self.schema.encode(checked)
+        error, alarms = self._model.meet(waiting.key, x, y, guess, learn=waiting.learn)
+        state = "labelled" if waiting.learn else "scored"
+        reports.append(Scored(id=event.id, prediction=guess.value, label=y, error=error, state=state))
+        self._counts["labelled"] += 1
+        self._warn(entry, alarms, reports)
+
+    def _unmatched(self, entry: Entry, event: Labelled, y: Any, reports: list[Report]) -> None:
+        name = scoped_id(event.id, event.key)
+        done = self._recent.get(name)
+        if done is None:
+            self._early.put(name, entry, self.place.now)
+            self._count_pending()
+        elif done.state == "defaulted":
+            self._recent.put(name, _Done("late", done.value))
+            self._counts["late"] += 1
+            reports.append(Scored(id=event.id, prediction=done.value, label=y, state="late"))
+        else:
+            reports.append(self._set_aside(entry, f"the prediction {event.id!r} was labelled already", "id"))
+
+    def _stop_waiting(self, name: str, waiting: _Awaiting, done: _Done) -> None:
+        self._pending.pop(name)
+        self._features.pop(waiting.entry, None)
+        self._recent.put(name, done)
+        self._count_pending()
+
+    def _end_waits(self, reports: list[Report]) -> None:
+        for name, waiting in self._pending.ended(self.place.now):
+            self._stop_waiting(name, waiting, _Done("defaulted", waiting.value))
+            self._counts["defaulted"] += 1
+            reports.append(Settled(id=bare_id(name), state="defaulted", closed=True))
+        for early in self._early.ended(self.place.now):
+            self._give_up(early, reports)
+        self._count_pending()
+
+    def _give_up(self, early: Entry, reports: list[Report]) -> None:
+        reports.append(self._set_aside(early, "no prediction waits under its id, or it was made too long ago", "id"))
+
+    def _count_pending(self) -> None:
+        self.pending = len(self._pending) + len(self._early)
+
+    def _replay(self, entry: Entry, event: Replayed, reports: list[Report]) -> None:
+        try:
+            again = decode(event.event)
+        except EventError as error:
+            reports.append(self._set_aside(entry, str(error), "event"))
+            return
+        if isinstance(again, Replayed):
+            reports.append(self._set_aside(entry, "a replay of a replay", "event"))
+            return
+        self._index[f"reject:{event.entry}"] = None
+        self._fold(entry, again, reports)
+
+    def _warn(self, entry: Entry, alarms: list[Alarm], reports: list[Report]) -> None:
+        for alarm in alarms:
+            drifted = Drifted(
+                id=f"{entry.id}:{alarm.signal}",
+                detector=alarm.detector,
+                signal=alarm.signal,
+                at=self.place.now,
+                entry=str(entry.id),
+                evidence=alarm.evidence,
+                action=self.spec.on_drift,
+            )
+            self.alarms = [*self.alarms[-99:], drifted]
+            reports.append(drifted)
+
+    def reject(self, entry: Entry, reason: str, field: str | None = None) -> list[Report]:
+        """Set an entry aside that broke `apply`, on the state from before it."""
+        reports = self.place.follow(entry)
+        reports.append(self._set_aside(entry, reason, field))
+        return reports
+
+    def _set_aside(self, entry: Entry, reason: str, field: str | None = None) -> Rejected:
+        self.place.rejected += 1
+        rejected = rejection(entry, reason, field)
+        name, data = reject_field(rejected)
+        self._index[name] = data
+        return rejected
+
+    def dump(self) -> bytes:
+        """The snapshot: everything but the parts."""
+        state = (self.place, self.pending, self._counts, self.alarms, self._early.dump(), self._model.state)
+        return pickle.dumps((_made_by(self.spec), pickle.dumps(state, protocol=5)), protocol=5)
+
+    @classmethod
+    def load(cls, spec: ModelSpec, data: bytes, parts: Parts | None = None) -> "ModelLearner":
+        """The learner that this snapshot was dumped from; pending predictions come back with `restore`.
+
+        Raises:
+            Stale: It is of another spec, or of another version of River.
+        """
+        made_by, state = pickle.loads(data)
+        if made_by != _made_by(spec):
+            raise Stale(f"the snapshot is of {made_by}, the model of {_made_by(spec)}: replay the log")
+        learner = cls(spec, parts)
+        learner.place, learner.pending, learner._counts, learner.alarms, early, model = pickle.loads(state)
+        learner._early.restore(early)
+        learner._model.restore(model)
+        return learner
+
+    def changes(self) -> dict[str, bytes | None]:
+        """The parts that changed since this was asked last."""
+        return self._pending.changes() | self._recent.changes() | self._model.changes()
+
+    def index(self) -> dict[str, bytes | None]:
+        """The index fields that changed since this was asked last."""
+        changed, self._index = self._index, {}
+        return changed
+
+    def oldest(self) -> EntryId | None:
+        """The oldest prediction that waits for its label."""
+        return self._pending.oldest()
+
+    def deadline(self) -> float:
+        """When the next wait is over, in event time; infinite where none will be."""
+        return min(self._pending.deadline(), self._early.deadline())
+
+    def restore(self, parts: Mapping[str, bytes]) -> None:
+        """Take the parts back, after `load`."""
+        self._pending.restore(parts)
+        self._recent.restore(parts)
+
+    def remember(self, entries: Iterable[Entry]) -> None:
+        """Take the features of waiting predictions back, after `restore`."""
+        wanted = self._pending.by_entry()
+        for entry in entries:
+            if entry.id in wanted:
+                event = decode(entry.payload)
+                if isinstance(event, Observed):
+                    self._features[entry.id] = self.schema.check(event.features)
+
+
+def _made_by(spec: ModelSpec) -> tuple[str, str]:
+    return digest(_plain(spec.source)).hex(), river_version
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def model_fold(spec: ModelSpec) -> Callable[[bytes | None, Parts], ModelLearner]:
+    """Makes learners of a spec, fresh or from a snapshot, for a worker."""
+
+    def make(snapshot: bytes | None, parts: Parts) -> ModelLearner:
+        return ModelLearner(spec, parts) if snapshot is None else ModelLearner.load(spec, snapshot, parts)
+
+    return make

@@ -1,0 +1,280 @@
+"""A model: declared River pipelines, one for all or one per key, with what is measured and watched beside them."""
+
+import copy
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from river import compose
+
+from online.components import construct
+from online.drift import Alarm, Bank
+from online.events import Scalar
+from online.features import FeatureError, Schema
+from online.fold import Parts, Poisoned
+from online.specs import ModelSpec, build
+from online.tasks import Baseline, Classification, Clustering, Guess, LabelError, SupervisedAnomaly, task_of
+
+DUEL = 100
+"""Labels over which a challenger is compared with the model that drifted, at least."""
+
+_FORGET = 0.01
+
+
+class Prediction(NamedTuple):
+    """What a model answers: label or number, probabilities by class, anomaly score; ``None`` where it has none."""
+
+    value: Scalar
+    probabilities: dict[str, float] | None
+    score: float | None
+
+
+@dataclass(slots=True)
+class Instance:
+    """The pipeline of one key, or of all; after a drift, a challenger beside it where the spec says ``replace``.
+
+    ``errors`` and ``challenged`` are exponential means of both errors over the ``duels`` labels since.
+    """
+
+    model: Any
+    challenger: Any = None
+    duels: int = 0
+    errors: float = 0.0
+    challenged: float = 0.0
+
+
+@dataclass(slots=True)
+class State:
+    """What a snapshot holds."""
+
+    schema: Schema
+    metrics: list[Any]
+    baseline: Baseline
+    bank: Bank
+    shared: Instance | None
+    learned: int = 0
+    label_type: type | None = None
+    frozen: bool = False
+
+
+class Model:
+    """Predicts, scores, detects and learns. ``parts`` fetches the instances of keys that are not in memory."""
+
+    def __init__(self, spec: ModelSpec, parts: Parts | None = None) -> None:
+        self.spec = spec
+        self._parts = parts
+        self._blank = build(spec)
+        metrics = [construct(item) for item in spec.metrics]
+        self._task = task_of(spec.task, self._blank, metrics, spec.horizon, spec.threshold)
+        self._instances: OrderedDict[str, Instance] = OrderedDict()
+        self._changed: set[str] = set()
+        shared = None if spec.key else Instance(build(spec))
+        baseline = Baseline(self._task.classifies)
+        self._set(State(Schema(spec.features), metrics, baseline, Bank(spec.detectors), shared))
+
+    def _set(self, state: State) -> None:
+        self.state = state
+        signals = state.bank.signals
+        self._watched = tuple(signal for signal in signals if signal not in ("error", "score", "label"))
+        self._watches_error = "error" in signals
+        self._watches_score = "score" in signals
+        self._watches_label = "label" in signals
+
+    def figures(self) -> dict[str, float]:
+        """Each metric's progressive value: every prediction was made before its label was learned."""
+        names = [item.use.rpartition(".")[2] for item in self.spec.metrics]
+        return {name: float(metric.get()) for name, metric in zip(names, self.state.metrics, strict=True)}
+
+    def predict(self, key: str | None, features: Mapping[str, Scalar]) -> Prediction:
+        """The answer now; changes nothing.
+
+        Raises:
+            FeatureError: The features are not what the model takes.
+        """
+        checked = self.state.schema.check(features)
+        instance = self._find(key)
+        model = self._blank if instance is None else instance.model
+        x = self.state.schema.encode(checked)
+        try:
+            task = self._task
+            guess = task.full_guess(model, x) if isinstance(task, Classification) else task.guess(model, x)
+        except Exception as error:  # a pipeline may raise anything on features that it cannot take
+            raise FeatureError("*", dict(features), f"what the pipeline takes ({_said(error)})") from error
+        return Prediction(guess.value, _by_name(guess.probabilities), guess.score)
+
+    def label(self, given: Scalar) -> Any:
+        """A label as the task takes it; the first one settles the type. Raises `LabelError`."""
+        y = self._task.label(given)
+        known = self.state.label_type
+        if self._task.classifies and known is not None and type(y) is not known:
+            raise LabelError(given, f"a {known.__name__}, as the first label was")
+        return y
+
+    def guess(self, key: str | None, x: dict[str, Any], y: Any = None) -> Guess:
+        """The fold's own prediction. Raises `Poisoned`. The label matters to supervised anomaly scores alone."""
+        model = self._instance(key).model
+        try:
+            if self.spec.learn_during_predict:
+                with compose.learn_during_predict():
+                    return self._task.guess(model, x)
+            if isinstance(self._task, SupervisedAnomaly) and y is not None:
+                return self._task.guess_labelled(model, x, y)
+            return self._task.guess(model, x)
+        except Exception as error:  # River's classes raise anything, and may have changed on the way
+            raise Poisoned(f"predicting failed: {_said(error)}", "features") from error
+
+    def observe(self, key: str | None, checked: Mapping[str, Any], x: dict[str, Any], guess: Guess) -> list[Alarm]:
+        """Take in features that are not labelled yet: watch them, and learn where the task needs no label."""
+        state = self.state
+        alarms = [state.bank.update(name, _as_number(checked[name])) for name in self._watched if name in checked]
+        if self._watches_score and guess.score is not None:
+            alarms.append(state.bank.update("score", guess.score))
+        if self._task.learns_unlabelled and not state.frozen:
+            instance = self._instance(key)
+            if isinstance(self._task, Clustering):
+                self._task.score_clusters(state.metrics, instance.model, x, guess)
+            self._teach(key, instance, lambda model: self._task.learn_unlabelled(model, x))
+            state.learned += 1
+        return self._react(key, alarms) if alarms else []
+
+    def meet(
+        self, key: str | None, x: dict[str, Any], y: Any, guess: Guess, *, learn: bool
+    ) -> tuple[float | None, list[Alarm]]:
+        """A prediction meets its label: score, detect, learn. The error, and the alarms raised.
+
+        Raises:
+            Poisoned: Learning failed half-way, or left the model without finite predictions.
+        """
+        state, task = self.state, self._task
+        task.score(state.metrics, y, guess)
+        state.baseline.update(y)
+        error = task.error(y, guess)
+        alarms: list[Alarm] = []
+        if self._watches_error and error is not None:
+            alarms = self._react(key, [state.bank.update("error", error)])
+        if self._watches_label:
+            alarms += self._react(key, [state.bank.update("label", _as_number(y))])
+        if learn and not state.frozen and not task.learns_unlabelled:
+            instance = self._instance(key)
+            if instance.challenger is not None:
+                self._duel(instance, x, y, error)
+            self._teach(key, instance, lambda model: task.learn(model, x, y))
+            if task.is_risky(y, guess) and guess.value is not None:
+                self._check_finite(key, x)
+            state.learned += 1
+            if state.label_type is None:
+                state.label_type = type(y)
+        return error, alarms
+
+    def _teach(self, key: str | None, instance: Instance, learn: Callable[[Any], None]) -> None:
+        try:
+            if self.spec.learn_during_predict:
+                with compose.learn_during_predict():
+                    learn(instance.model)
+            else:
+                learn(instance.model)
+            if instance.challenger is not None:
+                learn(instance.challenger)
+        except Exception as error:  # River's classes raise anything, and have changed on the way
+            raise Poisoned(f"learning failed: {_said(error)}") from error
+        if key is not None and self.spec.key:
+            self._changed.add(key)
+
+    def _check_finite(self, key: str | None, x: dict[str, Any]) -> None:
+        if self.guess(key, x).value is None:
+            raise Poisoned("after learning this event the model's predictions are no longer finite")
+
+    def _react(self, key: str | None, found: list[Alarm | None]) -> list[Alarm]:
+        alarms = [alarm for alarm in found if alarm is not None]
+        for _ in alarms:
+            self._act(self._instance(key))
+        return alarms
+
+    def _act(self, instance: Instance) -> None:
+        """What the spec wants done about a drift."""
+        match self.spec.on_drift:
+            case "reset":
+                instance.model = copy.deepcopy(self._blank)
+            case "replace" if self.spec.supervised:
+                instance.challenger = copy.deepcopy(self._blank)
+                instance.duels, instance.errors, instance.challenged = 0, 0.0, 0.0
+            case "replace":
+                instance.model = copy.deepcopy(self._blank)
+            case "raise":
+                self.state.frozen = True
+
+    def _duel(self, instance: Instance, x: dict[str, Any], y: Any, error: float | None) -> None:
+        """Replaces a model that drifted once its challenger, fresh since then, errs less."""
+        other = self._task.error(y, self._task.guess(instance.challenger, x))
+        if error is None or other is None:
+            return
+        instance.duels += 1
+        weight = max(_FORGET, 1.0 / instance.duels)
+        instance.errors += weight * (error - instance.errors)
+        instance.challenged += weight * (other - instance.challenged)
+        if instance.duels >= DUEL and instance.challenged < instance.errors:
+            instance.model, instance.challenger = instance.challenger, None
+
+    def _instance(self, key: str | None) -> Instance:
+        found = self._find(key)
+        if found is None:
+            found = Instance(copy.deepcopy(self._blank))
+            self._instances[_named(key, self.spec)] = found
+        return found
+
+    def _find(self, key: str | None) -> Instance | None:
+        if self.state.shared is not None:
+            return self.state.shared
+        name = _named(key, self.spec)
+        found = self._instances.get(name)
+        if found is not None:
+            self._instances.move_to_end(name)
+            return found
+        data = None if self._parts is None else self._parts(f"key:{name}")
+        if data is None:
+            return None
+        instance: Instance = pickle.loads(data)
+        self._instances[name] = instance
+        return instance
+
+    def restore(self, state: State) -> None:
+        """Take the state of a snapshot."""
+        self._set(state)
+
+    def changes(self) -> dict[str, bytes | None]:
+        """The instances that changed since this was asked last; the least recently used ones leave memory."""
+        names = sorted(self._changed)
+        self._changed.clear()
+        changed: dict[str, bytes | None] = {
+            f"key:{name}": pickle.dumps(self._instances[name], protocol=5) for name in names
+        }
+        while len(self._instances) > self.spec.keys:
+            self._instances.popitem(last=False)
+        return changed
+
+
+def _named(key: str | None, spec: ModelSpec) -> str:
+    if key is None:
+        raise FeatureError("key", None, f"a {spec.key}: the model keeps one instance for each")
+    return key
+
+
+def _as_number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def _by_name(probabilities: Mapping[Any, float] | None) -> dict[str, float] | None:
+    """Probabilities as they are shown: classes as JSON writes them, nothing where one is not finite."""
+    if probabilities is None or any(p != p for p in probabilities.values()):
+        return None
+    return {_class_name(label): float(p) for label, p in probabilities.items()}
+
+
+def _class_name(label: Any) -> str:
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

@@ -1,0 +1,320 @@
+"""Model specs: what a model is, declared in a table and checked before anything runs."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from river import base, compose, metrics, reco, time_series
+
+from online import durations
+from online.components import (
+    Component,
+    ComponentError,
+    check_bounded,
+    component,
+    construct,
+    hash_seeded,
+    is_transformer,
+)
+from online.features import ENCODINGS, LIMIT, PARTS, TYPES, Feature
+
+TASKS: Mapping[str, tuple[type, ...]] = {
+    "binary": (base.Classifier,),
+    "multiclass": (base.Classifier,),
+    "regression": (base.Regressor,),
+    "anomaly": (base.AnomalyDetector, base.SupervisedAnomalyDetector, base.AnomalyFilter),
+    "clustering": (base.Clusterer,),
+    "forecasting": (time_series.base.Forecaster,),
+    "recommendation": (reco.base.Ranker,),
+}
+"""The tasks, each with the classes that a pipeline's last step may be."""
+
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "binary": ("Accuracy", "F1", "ROCAUC", "LogLoss"),
+    "multiclass": ("Accuracy", "MacroF1", "CrossEntropy"),
+    "regression": ("MAE", "RMSE", "R2"),
+    "anomaly": ("ROCAUC",),
+    "clustering": ("Silhouette",),
+    "forecasting": ("MAE", "RMSE"),
+    "recommendation": ("MAE", "RMSE"),
+}
+"""The metrics of a spec that names none."""
+
+ON_DRIFT = ("keep", "reset", "replace", "raise")
+SIGNALS = ("error", "score", "label")
+_SUPERVISED = ("binary", "multiclass", "regression", "recommendation")
+
+
+class SpecError(ValueError):
+    """A spec that cannot be a model: the path to the fault, what was given, what is allowed."""
+
+    def __init__(self, path: str, given: object, allowed: str) -> None:
+        super().__init__(f"{path}: given {given!r}; allowed is {allowed}")
+        self.path = path
+        self.given = given
+        self.allowed = allowed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A declared model.
+
+    ``label_wait`` is in seconds of event time, ``None`` for as long as ``pending`` allows. ``key`` names the entity
+    that each instance belongs to, ``None`` for one model over all. ``features`` is ``None`` where none are declared.
+    ``horizon`` counts steps ahead (forecasting), ``threshold`` is the score from which an anomaly is one. ``keys``
+    bounds the instances held in memory, ``ceiling`` a snapshot in bytes, ``early`` the seconds that a label may precede
+    its features. ``source`` is the table itself.
+    """
+
+    name: str
+    task: str
+    pipeline: tuple[Component, ...]
+    metrics: tuple[Component, ...]
+    features: Mapping[str, Feature] | None = None
+    detectors: Mapping[str, Component] = field(default_factory=dict)
+    key: str | None = None
+    label_wait: float | None = None
+    on_drift: str = "keep"
+    learn_during_predict: bool = False
+    allow_unbounded: bool = False
+    horizon: int = 1
+    threshold: float | None = None
+    pending: int = 1_000_000
+    keys: int = 100_000
+    ceiling: int = 64 << 20
+    early: float = 300.0
+    source: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the model learns from labels."""
+        return self.task in _SUPERVISED
+
+    @property
+    def hash_seeded(self) -> bool:
+        """Whether the model replays only under a fixed PYTHONHASHSEED."""
+        return any(hash_seeded(step) for step in self.pipeline)
+
+
+def model_spec(name: str, mapping: Mapping[str, Any]) -> ModelSpec:
+    """The model that a table declares.
+
+    Raises:
+        SpecError: Something in it cannot be; the path names where, such as ``models.churn.pipeline[1].optimizer.lr``.
+    """
+    path = f"models.{name}"
+    known = [item.name for item in fields(ModelSpec) if item.name not in ("name", "source")]
+    for given in mapping:
+        if given not in known:
+            raise SpecError(f"{path}.{given}", mapping[given], f"a field of a model: {', '.join(known)}")
+    try:
+        return _checked(name, path, mapping)
+    except ComponentError as error:
+        raise SpecError(error.path, error.given, error.allowed) from error
+
+
+def _checked(name: str, path: str, mapping: Mapping[str, Any]) -> ModelSpec:
+    task = _choice(mapping.get("task"), tuple(TASKS), f"{path}.task")
+    unbounded = _boolean(mapping, "allow_unbounded", path)
+    pipeline = _pipeline(mapping.get("pipeline"), f"{path}.pipeline", task, allow_unbounded=unbounded)
+    spec = ModelSpec(
+        name=name,
+        task=task,
+        pipeline=pipeline,
+        metrics=_metrics(mapping.get("metrics", METRICS[task]), f"{path}.metrics", task),
+        features=_features(mapping.get("features"), f"{path}.features"),
+        detectors=_detectors(mapping.get("detectors"), f"{path}.detectors", task, mapping.get("features")),
+        key=_key(mapping.get("key"), f"{path}.key"),
+        label_wait=_duration(mapping.get("label_wait"), f"{path}.label_wait"),
+        on_drift=_choice(mapping.get("on_drift", "keep"), ON_DRIFT, f"{path}.on_drift"),
+        learn_during_predict=_boolean(mapping, "learn_during_predict", path),
+        allow_unbounded=unbounded,
+        horizon=_integer(mapping, "horizon", path, 1, 10_000),
+        threshold=_number(mapping.get("threshold"), f"{path}.threshold"),
+        pending=_integer(mapping, "pending", path, 1_000_000, 100_000_000),
+        keys=_integer(mapping, "keys", path, 100_000, 100_000_000),
+        ceiling=_integer(mapping, "ceiling", path, 64 << 20, 1 << 40),
+        early=_duration(mapping.get("early", 300.0), f"{path}.early") or 0.0,
+        source=dict(mapping),
+    )
+    _try_out(spec)
+    return spec
+
+
+def _pipeline(given: object, path: str, task: str, *, allow_unbounded: bool) -> tuple[Component, ...]:
+    tables = [given] if isinstance(given, Mapping | str) else given
+    if not isinstance(tables, list | tuple) or not tables:
+        raise SpecError(path, given, 'a list of tables {use = "<module>.<class>", ...}, the model last')
+    steps = tuple(component(table, f"{path}[{index}]") for index, table in enumerate(tables))
+    for step in steps:
+        check_bounded(step, allow_unbounded=allow_unbounded)
+    for index, step in enumerate(steps[:-1]):
+        if not is_transformer(step.kind):
+            raise SpecError(f"{path}[{index}].use", step.use, "a transformer, since another step follows it")
+    kinds = TASKS[task]
+    last = steps[-1].kind
+    if not issubclass(last, (*kinds, compose.Pipeline)) or issubclass(last, reco.base.Ranker) != (
+        task == "recommendation"
+    ):
+        said = " or ".join(kind.__name__ for kind in kinds)
+        raise SpecError(f"{path}[{len(steps) - 1}].use", steps[-1].use, f"a {said} of River, for the task {task!r}")
+    return steps
+
+
+def _metrics(given: object, path: str, task: str) -> tuple[Component, ...]:
+    if not isinstance(given, list | tuple):
+        raise SpecError(path, given, 'a list of metric names, such as ["ROCAUC", "F1"]')
+    found = tuple(component(table, f"{path}[{index}]", "metrics") for index, table in enumerate(given))
+    for index, item in enumerate(found):
+        kind = metrics.base.Metric if task != "clustering" else metrics.Silhouette
+        if not issubclass(item.kind, kind):
+            raise SpecError(f"{path}[{index}]", item.use, f"a metric that fits the task {task!r}")
+    return found
+
+
+def _features(given: object, path: str) -> Mapping[str, Feature] | None:
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or not given:
+        raise SpecError(path, given, 'a table of features, such as {temperature = {type = "number", unit = "K"}}')
+    return {str(name): _feature(str(name), table, f"{path}.{name}") for name, table in given.items()}
+
+
+def _feature(name: str, given: object, path: str) -> Feature:
+    table = {"type": given} if isinstance(given, str) else given
+    if not isinstance(table, Mapping):
+        raise SpecError(path, given, 'a table such as {type = "number", unit = "K"}')
+    known = [item.name for item in fields(Feature) if item.name not in ("name", "low", "high")] + ["range"]
+    for key in table:
+        if key not in known:
+            raise SpecError(f"{path}.{key}", table[key], f"a field of a feature: {', '.join(known)}")
+    kind = _choice(table.get("type", "number"), TYPES, f"{path}.type")
+    low, high = _range(table.get("range", [-LIMIT, LIMIT]), f"{path}.range")
+    encodings = ENCODINGS.get(kind, ("",))
+    values = table.get("values")
+    feature = Feature(
+        name=name,
+        type=kind,
+        unit=str(table.get("unit", "")),
+        doc=str(table.get("doc", "")),
+        required=_boolean(table, "required", path),
+        low=low,
+        high=high,
+        values=None if values is None else _texts(values, f"{path}.values"),
+        encode=_choice(table.get("encode", encodings[0]), encodings, f"{path}.encode"),
+        buckets=_integer(table, "buckets", path, 64, 65_536),
+        parts=_parts(table.get("parts", ("hour", "weekday")), f"{path}.parts"),
+        cycle=_boolean(table, "cycle", path, default=True),
+    )
+    return _with_default(feature, table.get("default"), f"{path}.default")
+
+
+def _with_default(feature: Feature, default: Any, path: str) -> Feature:
+    if default is None:
+        return feature
+    try:
+        value = feature.check(default)
+    except ValueError as error:
+        raise SpecError(path, default, feature.allowed) from error
+    described = {item.name: getattr(feature, item.name) for item in fields(Feature)}
+    return Feature(**{**described, "default": value})
+
+
+def _range(given: object, path: str) -> tuple[float, float]:
+    if isinstance(given, list | tuple) and len(given) == 2:
+        low, high = _number(given[0], path), _number(given[1], path)
+        if low is not None and high is not None and low < high:
+            return max(low, -LIMIT), min(high, LIMIT)
+    raise SpecError(path, given, "two numbers, the lower first")
+
+
+def _texts(given: object, path: str) -> tuple[str, ...]:
+    if isinstance(given, list | tuple) and given:
+        return tuple(str(value) for value in given)
+    raise SpecError(path, given, "a list of texts")
+
+
+def _parts(given: object, path: str) -> tuple[str, ...]:
+    texts = _texts(given, path)
+    return tuple(_choice(text, PARTS, path) for text in texts)
+
+
+def _detectors(given: object, path: str, task: str, features: object) -> Mapping[str, Component]:
+    if given is None:
+        given = {"error": {"use": "drift.ADWIN"}} if task in _SUPERVISED else {}
+    if not isinstance(given, Mapping):
+        raise SpecError(path, given, 'a table of detectors by signal, such as {error = {use = "drift.ADWIN"}}')
+    found = {}
+    for signal, table in given.items():
+        if isinstance(features, Mapping) and signal not in SIGNALS and signal not in features:
+            raise SpecError(f"{path}.{signal}", signal, f"a feature, or one of {', '.join(SIGNALS)}")
+        found[str(signal)] = component(table, f"{path}.{signal}", "drift")
+        if not issubclass(found[str(signal)].kind, base.DriftDetector | base.BinaryDriftDetector):
+            raise SpecError(f"{path}.{signal}.use", found[str(signal)].use, "a drift detector of River")
+    return found
+
+
+def _key(given: object, path: str) -> str | None:
+    if given is None or (isinstance(given, str) and given):
+        return given or None
+    raise SpecError(path, given, "the name of the entity that has a model of its own, such as sku")
+
+
+def _choice(given: object, allowed: tuple[str, ...], path: str) -> str:
+    if isinstance(given, str) and given in allowed:
+        return given
+    raise SpecError(path, given, "one of " + ", ".join(allowed))
+
+
+def _boolean(table: Mapping[str, Any], name: str, path: str, *, default: bool = False) -> bool:
+    given = table.get(name, default)
+    if not isinstance(given, bool):
+        raise SpecError(f"{path}.{name}", given, "true or false")
+    return given
+
+
+def _integer(table: Mapping[str, Any], name: str, path: str, default: int, high: int) -> int:
+    given = table.get(name, default)
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= high:
+        raise SpecError(f"{path}.{name}", given, f"an integer from 1 to {high}")
+    return given
+
+
+def _number(given: object, path: str) -> float | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+        raise SpecError(path, given, "a finite number")
+    return float(given)
+
+
+def _duration(given: Any, path: str) -> float | None:
+    if given is None:
+        return None
+    try:
+        return durations.seconds(given)
+    except ValueError as error:
+        raise SpecError(path, given, str(error)) from error
+
+
+def _try_out(spec: ModelSpec) -> None:
+    """Builds everything once, so that a class's own objections are heard now and not by the first event."""
+    model = build(spec)
+    path = f"models.{spec.name}"
+    if spec.task == "multiclass" and not model._multiclass:
+        raise SpecError(
+            f"{path}.pipeline", spec.pipeline[-1].use, "a classifier of several classes: wrap it in multiclass.*"
+        )
+    for index, item in enumerate(spec.metrics):
+        metric = construct(item)
+        if spec.supervised and spec.task != "recommendation" and not metric.works_with(model):
+            raise SpecError(f"{path}.metrics[{index}]", item.use, f"a metric that fits the task {spec.task!r}")
+    for detector in spec.detectors.values():
+        construct(detector)
+
+
+def build(spec: ModelSpec) -> Any:
+    """A new, empty River model of this spec: its pipeline, or the single step itself."""
+    steps = [construct(step) for step in spec.pipeline]
+    return compose.Pipeline(*steps) if len(steps) > 1 else steps[0]

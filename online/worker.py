@@ -1,0 +1,320 @@
+"""The worker: one partition's fold, kept going whatever happens to the log, to this process, or to a single event.
+
+Acquire the partition, load the snapshot, then read, apply and commit. Any doubt (another owner, a log that was away or
+restarted, an event that broke the model) has one answer: drop what is in memory and load the snapshot again.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from online.events import Report, Ticked, draft_id, encode, encode_reports
+from online.fold import Fold, Make, Poisoned, Stale
+from online.log import START, Commit, Draft, Entry, EntryId, Fenced, Log, LogUnavailable, Partition, Restarted
+from online.snapshot import SealBroken, open_part, open_sealed, seal, seal_part, sealed_parts
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a worker spreads its work, in seconds.
+
+    While there is news it commits every ``commit`` seconds, every ``calm`` when it has caught up. Snapshots take at
+    most the share ``dumping`` of the time. An idle owner shows that it lives every ``beat``; a rival takes over once it
+    has seen no sign of life for ``patience``. ``batch`` entries are read at once.
+    """
+
+    commit: float = 0.1
+    calm: float = 0.02
+    dumping: float = 0.05
+    beat: float = 1.0
+    patience: float = 5.0
+    batch: int = 500
+
+
+class LogLost(RuntimeError):  # noqa: N818
+    """Neither a snapshot that can be opened nor the beginning of the log is left: restore a backup."""
+
+
+class Worker:
+    """Keeps one partition's fold going. `step` never blocks for long; `run` goes on until it is told to stop.
+
+    Args:
+        log: Used by this worker's thread alone.
+        make: Makes the fold, fresh or from a snapshot.
+        partition: The partition to own.
+        owner: A name for this worker, the same after a restart: whoever has it takes over at once.
+        clock: Monotonic seconds, for waiting alone.
+        secret: Seals snapshots.
+        now: Seconds since the epoch: moves event time when nothing else does.
+        pace: How work is spread.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        make: Make,
+        partition: Partition,
+        owner: str,
+        clock: Clock = time.monotonic,
+        secret: bytes = b"",
+        *,
+        now: Clock = time.time,
+        pace: Pace | None = None,
+    ) -> None:
+        self.partition = partition
+        self.owner = owner
+        self.trouble: str | None = None
+        self._log, self._make, self._secret = log, make, secret
+        self._clock, self._now, self._pace = clock, now, pace or Pace()
+        self._epoch: int | None = None
+        self._fold: Fold | None = None
+        self._seen: tuple[int, int] | None = None
+        self._seen_at = 0.0
+        self._was_fenced = False
+        self._reports: list[tuple[EntryId, bytes]] = []
+        self._index: dict[str, bytes | None] = {}
+        self._poisons: dict[EntryId, Poisoned] = {}
+        self._committed = self._snapshotted = self._beaten = float("-inf")
+        self._between = 0.0
+        self._retry_at = float("-inf")
+        self._shown: EntryId = START
+        self._kept: EntryId = START
+        self._sealed: bytes | None = None
+
+    @property
+    def fold(self) -> Fold | None:
+        """The fold, while this worker owns the partition."""
+        return self._fold
+
+    @property
+    def cursor(self) -> EntryId:
+        """The last entry applied; the end of the log for a worker that stands by."""
+        return START if self._fold is None else self._fold.place.cursor
+
+    def step(self) -> bool:
+        """Do what there is to do now; whether there was anything. What stands in the way is told by ``trouble``."""
+        try:
+            if self._fold is None and not self._take_over():
+                return False
+            return self._advance()
+        except Fenced as error:
+            self._drop(error)
+            self._was_fenced = True
+        except LogUnavailable as error:
+            # A write in doubt may have happened: what is in memory may be ahead of the log, or behind.
+            self._drop(error)
+        except LogLost as error:
+            self._drop(error)
+            self._retry_at = self._clock() + self._pace.patience
+        return False
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Step until ``stop`` says so, then commit what is there."""
+        work([self], self._log, stop)
+
+    def close(self) -> None:
+        """Commit what is there, with a snapshot; failure to do so loses nothing."""
+        try:
+            if self._fold is not None and self._kept < self._fold.place.cursor:
+                self._commit(self._fold, snapshot=True)
+        except (Fenced, LogUnavailable) as error:
+            self._drop(error)
+
+    def _drop(self, error: Exception) -> None:
+        self.trouble = str(error)
+        self._fold, self._epoch, self._seen = None, None, None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._reports, self._index = [], {}
+
+    def _take_over(self) -> bool:
+        if self._clock() < self._retry_at:
+            return False
+        head = self._log.head(self.partition)
+        mine = head.owner == self.owner and not self._was_fenced
+        now = self._clock()
+        if self._seen != (head.epoch, head.beat):
+            self._seen, self._seen_at = (head.epoch, head.beat), now
+        if head.epoch and not mine and now - self._seen_at < self._pace.patience:
+            return False
+        self._epoch = self._log.acquire(self.partition, self.owner)
+        self._was_fenced = False
+        self._fold = self._load(self._epoch)
+        self.trouble = None
+        self._poisons.clear()
+        self._shown = self._fold.place.cursor
+        self._committed = self._snapshotted = self._beaten = now
+        return True
+
+    def _load(self, epoch: int) -> Fold:
+        """The fold of the last snapshot, of the one before if that is broken, or a fresh one."""
+        parts = sealed_parts(self._log, self.partition, self._secret)
+        while (saved := self._log.load(self.partition)) is not None:
+            try:
+                data = open_sealed(self._secret, self.partition, saved.cursor, saved.snapshot)
+                fold = self._make(data, parts)
+                self._restore(fold)
+            except Stale:
+                break
+            except SealBroken:
+                if not self._log.fall_back(self.partition, epoch):
+                    break
+            else:
+                self._kept, self._sealed = saved.cursor, saved.snapshot
+                return fold
+        first = self._log.read(self.partition, START, 1)
+        if first and first[0].number != 1:
+            raise LogLost(f"{self.partition}: no snapshot can be opened, and the log begins at entry {first[0].number}")
+        self._log.reset(self.partition, epoch)
+        self._kept, self._sealed = START, None
+        return self._make(None, parts)
+
+    def _restore(self, fold: Fold) -> None:
+        for prefix in ("pending:", "recent:"):
+            sealed = self._log.parts(self.partition, prefix)
+            fold.restore({name: open_part(self._secret, self.partition, name, data) for name, data in sealed})
+        oldest = fold.oldest()
+        if oldest is not None:
+            fold.remember(self._entries(oldest.before, fold.place.cursor))
+
+    def _entries(self, after: EntryId, last: EntryId) -> Iterable[Entry]:
+        while after < last:
+            entries = self._log.read(self.partition, after, self._pace.batch)
+            if not entries:
+                raise Restarted(f"{self.partition} ends at {after}, before {last}")
+            yield from (entry for entry in entries if entry.id <= last)
+            after = entries[-1].id
+
+    def _advance(self) -> bool:
+        fold, pace = self._fold, self._pace
+        if fold is None:
+            return False
+        entries = self._log.read(self.partition, fold.place.cursor, pace.batch)
+        for entry in entries:
+            fold = self._apply(fold, entry)
+            if self._clock() - self._committed >= pace.commit:
+                self._commit(fold)
+        if not entries:
+            return self._rest(fold)
+        return True
+
+    def _rest(self, fold: Fold) -> bool:
+        """What is left to do when every entry has been applied."""
+        now = self._clock()
+        unseen = fold.place.cursor > self._shown
+        unkept = fold.place.cursor > self._kept and now - self._snapshotted >= self._between
+        if (unseen or unkept) and now - self._committed >= self._pace.calm:
+            self._commit(fold)
+            return True
+        if fold.deadline() <= self._now():
+            tick = Ticked(at=self._now())
+            self._log.append(self.partition, [Draft(draft_id(tick), b"", encode(tick))])
+            return True
+        if self._epoch is not None and now - max(self._beaten, self._committed) >= self._pace.beat:
+            self._log.beat(self.partition, self._epoch)
+            self._beaten = now
+        return False
+
+    def _apply(self, fold: Fold, entry: Entry) -> Fold:
+        try:
+            self._take(fold, entry, fold.apply(entry))
+        except (LogUnavailable, Fenced):
+            raise
+        except Exception as error:  # noqa: BLE001 - no event whatever may stop the stream
+            return self._without(entry, _poison(error))
+        return fold
+
+    def _take(self, fold: Fold, entry: Entry, reports: list[Report]) -> None:
+        if reports:
+            self._reports.append((entry.id, encode_reports(reports)))
+        changed = fold.index()
+        if changed:
+            self._index |= changed
+
+    def _without(self, poison: Entry, why: Poisoned) -> Fold:
+        """The fold as it would be had this entry been set aside at once: from the snapshot, all others again."""
+        self._poisons[poison.id] = why
+        while True:
+            self._forget()
+            self._fold = fold = self._load(self._epoch or 0)
+            try:
+                for entry in self._entries(fold.place.cursor, poison.id):
+                    found = self._poisons.get(entry.id)
+                    if found is None:
+                        self._take(fold, entry, fold.apply(entry))
+                    else:
+                        self._take(fold, entry, fold.reject(entry, found.reason, found.field))
+            except (LogUnavailable, Fenced):
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
+                self._poisons[entry.id] = _poison(error)
+            else:
+                # The next one may be near: it must not replay all this again.
+                self._commit(fold, snapshot=True)
+                return fold
+
+    def _commit(self, fold: Fold, *, snapshot: bool = False) -> None:
+        if self._epoch is None:
+            raise Fenced(f"{self.partition} is not owned by {self.owner!r}")
+        begun = self._clock()
+        due = snapshot or begun - self._snapshotted >= self._between
+        cursor = fold.place.cursor
+        commit = Commit(
+            cursor=cursor,
+            snapshot=seal(self._secret, self.partition, cursor, fold.dump()) if due else None,
+            reports=self._reports,
+            index=self._index,
+            parts=self._parts(fold) if due else {},
+            learned=fold.learned,
+            verified=due and self._is_verified(),
+        )
+        self._log.commit(self.partition, self._epoch, commit)
+        self._forget()
+        self._shown = cursor
+        self._committed = self._clock()
+        if due:
+            self._kept, self._sealed = cursor, commit.snapshot
+            self._poisons.clear()
+            self._snapshotted = self._committed
+            self._between = (self._committed - begun) / self._pace.dumping
+
+    def _parts(self, fold: Fold) -> dict[str, bytes | None]:
+        changed = fold.changes()
+        return {
+            name: None if data is None else seal_part(self._secret, self.partition, name, data)
+            for name, data in changed.items()
+        }
+
+    def _is_verified(self) -> bool:
+        """Whether the log holds the last snapshot as it was written: only then may it be the one to fall back on."""
+        saved = self._log.load(self.partition)
+        return saved is not None and saved.snapshot == self._sealed
+
+
+def _poison(error: Exception) -> Poisoned:
+    return error if isinstance(error, Poisoned) else Poisoned(f"{type(error).__name__}: {error}")
+
+
+def work(workers: Sequence[Worker], log: Log, stop: Callable[[], bool], idle: float = 0.05) -> None:
+    """Step all workers in turn until ``stop`` says so, waiting for entries when none has anything to do."""
+    while not stop():
+        busy = [worker.step() for worker in workers]
+        if not any(busy):
+            _wait(workers, log, idle)
+    for worker in workers:
+        worker.close()
+
+
+def _wait(workers: Sequence[Worker], log: Log, idle: float) -> None:
+    owned = {worker.partition: worker.cursor for worker in workers if worker.fold is not None}
+    try:
+        if owned:
+            log.wait(owned, idle)
+            return
+    except LogUnavailable:
+        # The next step says so, and tries again.
+        pass
+    time.sleep(idle)
