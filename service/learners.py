@@ -1,0 +1,129 @@
+"""The learner process: a worker for every model and every point of the manifest, in one thread."""
+
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from online.events import Drifted, decode_reports
+from online.fold import Make
+from online.join import point_fold
+from online.learner import model_fold
+from online.log import Blob, EntryId, Log, LogUnavailable, Partition
+from online.redis_client import RedisBlob, connect
+from online.redis_log import RedisLog
+from online.worker import Worker, work
+from service import feed
+from service.feed import Note
+from service.manifest import Manifest, load
+from service.points import Point
+from service.settings import Settings
+
+NAME = "learner"
+
+_LOOK_EVERY_S = 1.0
+_PAGE = 500
+
+_log = logging.getLogger(__name__)
+
+
+def folds(manifest: Manifest) -> Mapping[Partition, Make]:
+    """How to make the learner of each partition that the manifest declares."""
+    models = {Partition(f"model:{name}"): model_fold(spec) for name, spec in manifest.models.items()}
+    points = {name: Point.of(spec) for name, spec in manifest.points.items()}
+    joins = {Partition(f"point:{name}"): point_fold(p.spec.outcome, p.reward_of) for name, p in points.items()}
+    return {**models, **joins}
+
+
+@dataclass
+class Watch:
+    """Tells people what the workers do: a heartbeat, a note for each new alarm, a line where there is trouble.
+
+    Called between steps; looks about once a second. It only ever reads what the workers have committed.
+    """
+
+    log: Log
+    blob: Blob
+    workers: list[Worker]
+    started: float = field(default_factory=time.time)
+    _look_at: float = 0.0
+    _cursors: dict[Partition, EntryId] = field(default_factory=dict)
+    _troubles: dict[Partition, str | None] = field(default_factory=dict)
+
+    def __call__(self) -> None:
+        """Look, if it is time."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY_S
+        try:
+            self._complain()
+            feed.beat(self.blob, NAME, self.started, self._state())
+            for worker in self.workers:
+                self._announce(worker.partition)
+        except LogUnavailable as error:
+            _log.warning("%s", error)
+
+    def _state(self) -> dict[str, object]:
+        owned = {str(worker.partition): worker.fold.learned for worker in self.workers if worker.fold is not None}
+        waiting = [str(worker.partition) for worker in self.workers if worker.fold is None]
+        return {"learned": owned, "standing_by": waiting}
+
+    def _complain(self) -> None:
+        for worker in self.workers:
+            if worker.trouble != self._troubles.get(worker.partition):
+                self._troubles[worker.partition] = worker.trouble
+                if worker.trouble is not None:
+                    _log.warning("%s: %s", worker.partition, worker.trouble)
+
+    def _announce(self, partition: Partition) -> None:
+        """A note for each alarm committed since the last look; alarms from before this process are left alone."""
+        if partition not in self._cursors:
+            self._cursors[partition] = self.log.head(partition).cursor
+            return
+        for entry in self.log.reports(partition, self._cursors[partition], _PAGE):
+            self._cursors[partition] = entry.id
+            for report in decode_reports(entry.payload):
+                if isinstance(report, Drifted):
+                    feed.tell(self.log, alarm(partition, report), f"{partition}/{entry.id}:drift:{report.detector}")
+
+
+def alarm(partition: Partition, drifted: Drifted) -> Note:
+    """A drift alarm, for people."""
+    name = partition.subject.partition(":")[2]
+    key = "" if drifted.key is None else f" of {drifted.key}"
+    evidence = ", ".join(f"{what} {value:.4g}" for what, value in drifted.evidence.items())
+    return Note(
+        at=time.time(),
+        source=NAME,
+        kind="drift",
+        text=f"drift in {name}{key}: the {drifted.signal} has changed ({drifted.detector}: {evidence})",
+        subject=partition.subject,
+        data=dict(drifted.evidence),
+    )
+
+
+def run(settings: Settings) -> None:
+    """Learn until SIGTERM; then commit what is there."""
+    manifest = load(settings.manifest)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    client = connect(settings.redis or "", password)
+    log, blob = RedisLog(client), RedisBlob(client)
+    secret = settings.secret.get_secret_value().encode()
+    # The same name after a restart takes its partitions back at once; on another machine it is another rival.
+    owner = f"{NAME}@{socket.gethostname()}"
+    workers = [Worker(log, make, partition, owner, secret=secret) for partition, make in folds(manifest).items()]
+    watch = Watch(log, blob, workers)
+
+    def stopping() -> bool:
+        watch()
+        return stop.is_set()
+
+    work(workers, log, stopping)
+    client.close()

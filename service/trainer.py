@@ -1,0 +1,246 @@
+"""The adapter process: it takes jobs, trains policies at low priority, and releases what passes the gate.
+
+The only process that loads torch.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agents.train import Progress, train
+from msgspec.structs import replace
+
+from agents import runtime
+from agents.bundle import Bundle, pack
+from agents.evaluate import Evaluation, evaluate
+from agents.gate import Verdict, simulation_gate
+from envs.dynamics import ParamsError
+from online.events import Released
+from online.log import Blob, Log, LogUnavailable
+from online.redis_client import RedisBlob, connect
+from online.redis_log import RedisLog
+from service import feed
+from service.feed import Note
+from service.jobs import FINAL, Job
+from service.manifest import Manifest, load
+from service.points import Point
+from service.registry import Registry
+from service.settings import Settings
+from service.training import OrderError, read
+
+NAME = "adapter"
+
+_IDLE_S = 0.5
+_AGAIN_S = 2.0
+_SAY_EVERY_S = 1.0
+_EPISODES = 20_000
+
+_log = logging.getLogger(__name__)
+
+
+class _Interrupted(Exception):  # noqa: N818 - no error: the process is to stop, or somebody cancelled the job
+    """Leave the job where it is."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A policy and what it is worth, as served, beside the baseline that serves where there is none."""
+
+    bundle: Bundle
+    candidate: Evaluation
+    baseline: Evaluation
+    verdict: Verdict
+
+
+class Adapter:
+    """One worker on the queue of jobs.
+
+    Args:
+        stopping: Whether to stop soon; a job under way is left and taken up again by the next adapter.
+        name: Who claims the jobs. One adapter per name.
+    """
+
+    def __init__(
+        self, log: Log, blob: Blob, manifest: Manifest, stopping: Callable[[], bool], name: str = NAME
+    ) -> None:
+        self._log = log
+        self._blob = blob
+        self._registry = Registry(log, blob, time.time)
+        self._points = {name: Point.of(spec) for name, spec in manifest.points.items()}
+        self._stopping = stopping
+        self._name = name
+        self._started = time.time()
+
+    def turn(self) -> bool:
+        """Do one job; false where there was none."""
+        self._beat({})
+        self._ask_for_first_policies()
+        job = self._registry.claim(self._name)
+        if job is None:
+            return False
+        _log.info("job %s: %s %s", job.id, job.kind, job.point)
+        try:
+            detail = self._do(job)
+        except _Interrupted:
+            _log.info("job %s is left", job.id)
+        except (ValueError, RuntimeError) as error:  # of this job alone: the next one must not suffer
+            _log.exception("job %s failed", job.id)
+            self._registry.update(replace(job, state="failed", detail={"error": str(error)}))
+            self._tell("error", job.point, f"{job.kind} of {job.point} failed: {error}")
+        else:
+            self._registry.update(replace(job, state="done", progress=1.0, detail=detail))
+        return True
+
+    def _ask_for_first_policies(self) -> None:
+        """A point that is to be served live by a policy, and has none, gets one without being asked."""
+        for name, point in self._points.items():
+            first = f"first-{name}"
+            if point.spec.mode != "live" or self._registry.job(first) is not None:
+                continue
+            if self._registry.releases(name) or self._registry.bundles(name):
+                continue
+            self._registry.submit(Job(first, name, "train", {}))
+
+    def _do(self, job: Job) -> dict[str, Any]:
+        if job.kind != "train":
+            raise OrderError(f"there is no job of the kind {job.kind!r}; there is: train")
+        if job.point not in self._points:
+            raise OrderError(f"the manifest has no point {job.point!r} any more; it has: {', '.join(self._points)}")
+        point = self._points[job.point]
+        trained = self._train(job, point)
+        digest = self._registry.register(
+            job.point,
+            pack(trained.bundle.card, trained.bundle.onnx, trained.bundle.weights),
+            point.check,
+            actor=self._name,
+            note=f"job {job.id}",
+        )
+        self._judge(job, point, digest, trained)
+        return {
+            "digest": digest,
+            "candidate": trained.candidate.summary(),
+            "baseline": trained.baseline.summary(),
+            "verdict": trained.verdict.verdict,
+            "reasons": list(trained.verdict.reasons),
+        }
+
+    def _train(self, job: Job, point: Point) -> Trained:
+        order = read(job.params)
+        self._tell("training", job.point, f"training a policy for {job.point} ({order.algo}); the baseline serves")
+        bundle = train(
+            point.world,
+            ranges=order.ranges if order.ranges is not None else dict(point.spec.ranges),
+            start=None if order.start is None else self._registry.bundle(order.start),
+            progress=_Narrated(self, job),
+            **order.settings,
+        )
+        if self._stopping() or self._is_cancelled(job):
+            raise _Interrupted
+        candidate = evaluate(runtime.load(bundle), point.world, _EPISODES, order.seed)
+        baseline = evaluate(point.baseline, point.world, _EPISODES, order.seed)
+        return Trained(bundle, candidate, baseline, simulation_gate(candidate, baseline))
+
+    def _judge(self, job: Job, point: Point, digest: str, trained: Trained) -> None:
+        gain = trained.candidate.value - trained.baseline.value
+        figures = (
+            f"{trained.candidate.value:.4g} an episode in simulation, "
+            f"{gain / abs(trained.baseline.value or 1.0):+.1%} against {point.baseline_name}"
+        )
+        if trained.verdict.verdict != "better":
+            self._tell("held", job.point, f"policy {digest[:12]} is not released: {figures}; {trained.verdict.verdict}")
+            return
+        reason = f"better than {point.baseline_name} in simulation: {trained.verdict.reasons[0]}"
+        self._registry.release(
+            job.point,
+            Released(
+                id=f"{job.id}/release",
+                point=job.point,
+                bundle=digest,
+                mode=point.spec.mode,
+                actor=self._name,
+                reason=reason,
+                at=time.time(),
+            ),
+        )
+        self._tell("released", job.point, f"policy {digest[:12]} now serves {job.point} ({point.spec.mode}): {figures}")
+
+    def progress(self, job: Job, progress: Progress) -> bool:
+        """Say how far the training is; false where it is to end."""
+        share = progress.steps / max(progress.total, 1)
+        detail = {
+            "steps": progress.steps,
+            "total": progress.total,
+            "rate": progress.rate,
+            "value": progress.value,
+            "gap": progress.gap,
+            "seconds_left": progress.seconds_left,
+        }
+        try:
+            current = self._registry.update(replace(job, progress=share, detail=detail))
+            self._beat({"job": job.id, "progress": share})
+            self._tell("progress", job.point, in_words(job.point, progress))
+        except LogUnavailable:
+            return not self._stopping()
+        return current.state not in FINAL and not self._stopping()
+
+    def _is_cancelled(self, job: Job) -> bool:
+        current = self._registry.job(job.id)
+        return current is not None and current.state == "cancelled"
+
+    def _beat(self, detail: dict[str, Any]) -> None:
+        feed.beat(self._blob, self._name, self._started, detail)
+
+    def _tell(self, kind: str, point: str, text: str) -> None:
+        _log.info("%s", text)
+        feed.tell(self._log, Note(at=time.time(), source=self._name, kind=kind, text=text, subject=f"point:{point}"))
+
+
+@dataclass
+class _Narrated:
+    """A training's progress, passed on about once a second."""
+
+    adapter: Adapter
+    job: Job
+    said_at: float = 0.0
+    go_on: bool = True
+
+    def __call__(self, progress: Progress) -> bool:
+        now = time.monotonic()
+        if now - self.said_at >= _SAY_EVERY_S:
+            self.said_at = now
+            self.go_on = self.adapter.progress(self.job, progress)
+        return self.go_on
+
+
+def in_words(point: str, progress: Progress) -> str:
+    """Progress as one line."""
+    words = [f"training {point}: {progress.steps / max(progress.total, 1):.0%}", f"{progress.rate:,.0f} steps/s"]
+    if progress.gap is not None:
+        words.append(f"{progress.gap:.1f} % below the optimum")
+    if progress.seconds_left is not None:
+        words.append(f"{progress.seconds_left:.0f} s left")
+    return ", ".join(words)
+
+
+def run(settings: Settings) -> None:
+    """Work until SIGTERM. A Redis that is away is waited for."""
+    manifest = load(settings.manifest)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    client = connect(settings.redis or "", password)
+    adapter = Adapter(RedisLog(client), RedisBlob(client), manifest, stop.is_set)
+    while not stop.is_set():
+        try:
+            busy = adapter.turn()
+        except LogUnavailable as error:
+            _log.warning("%s; trying again", error)
+            stop.wait(_AGAIN_S)
+        else:
+            stop.wait(0.0 if busy else _IDLE_S)
+    client.close()
