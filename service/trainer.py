@@ -11,14 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agents.train import Progress, train
 from msgspec.structs import replace
 
 from agents import runtime
 from agents.bundle import Bundle, pack
 from agents.evaluate import Evaluation, evaluate
 from agents.gate import Verdict, simulation_gate
-from envs.dynamics import ParamsError
+from agents.train import Progress, train
 from online.events import Released
 from online.log import Blob, Log, LogUnavailable
 from online.redis_client import RedisBlob, connect
