@@ -81,7 +81,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     @property
     def conditioned(self) -> tuple[str, ...]:
         """The names of the parameters that stand at the end of the observation."""
-        return tuple(field.name for field in self.observation if field.name in self.ranges)
+        return tuple(field.name for field in self.observation if _parameter(field.name) in self.ranges)
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,17 @@ def _encode_card(card: Card) -> bytes:
     return msgspec.json.encode(card, order="deterministic")
 
 
+def _parameter(column: str) -> str:
+    """The parameter that a column belongs to: `wear` for `wear[2]`."""
+    return re.sub(r"\[\d+\]$", "", column)
+
+
 def _verify(card: Card, onnx: bytes) -> None:
     """Raise BundleError where card and graph do not belong together."""
     names = [field.name for field in card.observation]
     if not names or len(set(names)) < len(names):
         raise BundleError(f"observation names {names}: give at least one, each of them once")
-    missing = sorted(set(card.ranges) - {re.sub(r"\[\d+\]$", "", name) for name in names})
+    missing = sorted(set(card.ranges) - {_parameter(name) for name in names})
     if missing:
         raise BundleError(f"ranges of {missing} are trained over and must stand in the observation {names}")
     if card.actions.values is not None and len(card.actions.values) != card.actions.n:

@@ -1,10 +1,24 @@
 """What a policy is worth in a world: exactly where the states can be listed, else by simulation on common chance."""
 
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from agents.policy import Array, Policy, sample_rows
+from agents.ranges import in_world
+from envs import exact
+from envs.dynamics import World
+from envs.tabulate import StateSpaceTooLarge
+
+WARM_UP = 200
+PERIODS = 1000
+# More rows than this at once would not fit the processor's cache, and be slower.
+BATCH = 4096
+# Larger tables are exact too, but slower than the simulation that is precise enough.
+MAX_PAIRS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -31,3 +45,77 @@ class Evaluation:
         """Everything but the single returns, ready for JSON."""
         names = ("value", "interval", "method", "episodes", "seed")
         return {name: getattr(self, name) for name in names}
+
+
+def evaluate(policy: Policy, world: World, episodes: int = 2000, seed: int = 0) -> Evaluation:
+    """The value of a policy in a world; a policy that takes parameters is told the world's own.
+
+    Exact where the world's states can be listed, and then `episodes` and `seed` are not used.
+    """
+    found = evaluate_exactly(policy, world)
+    return found if found is not None else simulate(policy, world, episodes, seed)
+
+
+def evaluate_exactly(policy: Policy, world: World) -> Evaluation | None:
+    """The exact value, or None where the world has too many states."""
+    table = tabulated(policy, world)
+    if table is None:
+        return None
+    try:
+        value = exact.policy_value(world, table)
+    except StateSpaceTooLarge:
+        return None
+    return Evaluation(value, (value, value), "exact")
+
+
+def tabulated(policy: Policy, world: World) -> Array | None:
+    """Probabilities (S, a) in the order of `envs.exact.states`, or None where there are too many."""
+    if len(world.actions.nvec) != 1 or not hasattr(world, "branches"):
+        return None
+    try:
+        states = exact.states(world)
+    except StateSpaceTooLarge:
+        return None
+    if len(states) * world.actions.n > MAX_PAIRS:
+        return None
+    return in_world(policy, world).probabilities(world.observe(states), np.array(world.allowed(states)))
+
+
+def simulate(policy: Policy, world: World, episodes: int = 2000, seed: int = 0, periods: int = PERIODS) -> Evaluation:
+    """The value by simulation.
+
+    Chance is drawn for every row in every period, ended or not, and the draws of actions come from another stream:
+    equal seeds give any two policies the same customers, failures and demands.
+
+    Args:
+        periods: counted periods of an unending world, after a warm-up of 200.
+    """
+    if episodes < 2:
+        raise ValueError(f"{episodes} episodes have no interval: give at least 2")
+    served = in_world(policy, world)
+    parts = [
+        _batch(served, world, min(BATCH, episodes - start), [seed, start], periods)
+        for start in range(0, episodes, BATCH)
+    ]
+    returns = np.concatenate(parts)
+    value = float(returns.mean())
+    half = NormalDist().inv_cdf(0.975) * float(returns.std(ddof=1)) / len(returns) ** 0.5
+    return Evaluation(value, (value - half, value + half), "simulation", len(returns), seed, returns)
+
+
+def _batch(policy: Policy, world: World, n: int, seed: list[int], periods: int) -> Array:
+    chance_rng, action_rng = (np.random.default_rng([*seed, stream]) for stream in (0, 1))
+    state = world.initial(n, chance_rng)
+    total, running = np.zeros(n), np.ones(n, bool)
+    warm_up, length = (0, world.horizon) if world.horizon is not None else (WARM_UP, WARM_UP + periods)
+    for period in range(length):
+        probabilities = policy.probabilities(world.observe(state), np.array(world.allowed(state)))
+        action = sample_rows(probabilities, action_rng.random(n))
+        following, reward, terminated = world.step(state, action, world.draw(n, chance_rng))
+        if period >= warm_up:
+            total += np.where(running, reward, 0.0)
+        state = np.where(running[:, None], following, state)
+        running &= ~terminated
+        if not running.any():
+            break
+    return total if world.horizon is not None else total / periods

@@ -34,6 +34,11 @@ class OnnxPolicy:
         """The card's kind."""
         return self.card.kind
 
+    @property
+    def conditioned(self) -> tuple[str, ...]:
+        """The parameters that follow the context in its observation."""
+        return self.card.conditioned
+
     def outputs(self, observation: Observation) -> Observation:
         """The graph's raw output (n, a).
 

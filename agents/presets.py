@@ -1,0 +1,76 @@
+"""Training settings as data: one `Preset` for each world and algorithm, found by measurement on public instances."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a policy is trained.
+
+    Args:
+        algo: `ppo`, `a2c`, `dqn` or `maskable-ppo`.
+        name: what the card calls it.
+        copies: copies of the world that step together.
+        rollout: steps of each copy between updates.
+        batch: decisions in a minibatch.
+        epochs: passes over a rollout.
+        discount: γ; 1 where an episode ends by itself.
+        gae_lambda: λ of generalised advantage estimation (Schulman et al. 2016).
+        learning_rate: at the start; falls linearly to 0 over the budget.
+        entropy: bonus at the start; falls linearly to 0 at `entropy_until`, a share of the budget.
+        hidden: widths of the layers of policy and value network.
+        reward_scale: rewards are divided by it.
+        horizon: steps after which an unending world is cut (its value is bootstrapped); None where episodes end.
+        scattered: share of episodes that start in a state drawn evenly from all states, where they can be listed.
+        basis: smooth functions that span the logits over a ladder of actions; 0 gives each action its own output.
+        temperatures: those tried for the softmax as served; the best by value goes on the card.
+        patience: share of the budget without a better checkpoint after which training ends.
+        minutes: default budget.
+        epsilon: exploration of a greedy policy as served (DQN).
+    """
+
+    algo: str
+    name: str = "default"
+    copies: int = 256
+    rollout: int = 32
+    batch: int = 2048
+    epochs: int = 6
+    discount: float = 1.0
+    gae_lambda: float = 0.98
+    learning_rate: float = 1e-3
+    entropy: float = 0.01
+    entropy_until: float = 0.8
+    hidden: tuple[int, ...] = (64, 64)
+    reward_scale: float = 1.0
+    horizon: int | None = None
+    scattered: float = 0.5
+    basis: int = 0
+    temperatures: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25)
+    patience: float = 0.5
+    minutes: float = 2.5
+    epsilon: float = 0.0
+
+
+PRICING = Preset("ppo", "pricing", reward_scale=5.0, basis=16)
+
+# By world id, then by algorithm; "" holds what suits any world.
+PRESETS: Mapping[str, Mapping[str, Preset]] = MappingProxyType(
+    {
+        "": MappingProxyType({"ppo": Preset("ppo", discount=0.99, gae_lambda=0.95, entropy=0.005)}),
+        "pricing": MappingProxyType({"ppo": PRICING}),
+    }
+)
+
+
+def preset(world: str, algo: str = "ppo") -> Preset:
+    """The preset for a world id (or any environment id) and an algorithm.
+
+    Raises:
+        ValueError: an algorithm that has none.
+    """
+    found = PRESETS.get(world, {}).get(algo) or PRESETS[""].get(algo)
+    if found is None:
+        raise ValueError(f"no preset for algorithm {algo!r}: give one of {', '.join(sorted(PRESETS['']))}")
+    return found

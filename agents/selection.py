@@ -1,0 +1,121 @@
+"""Which of the policies met during training is kept: the best by exact value, or by simulation on common chance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.evaluate import MAX_PAIRS, simulate
+from agents.policy import Array, Mask, Observation, greedy, softmax
+from agents.ranges import Conditioned, Conditioning
+from envs import exact
+from envs.dynamics import World
+from envs.tabulate import StateSpaceTooLarge
+
+Logits = Callable[[Observation], NDArray[np.float32]]
+# Worlds drawn from the ranges on which checkpoints are compared; the held-out ones of an evaluation are others.
+DRAWS = 12
+EPISODES = 1000
+PERIODS = 200
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a checkpoint is worth: mean value, the gap to the optimum in percent (None where unknown), temperature."""
+
+    value: float
+    gap: float | None
+    temperature: float
+    gap_greedy: float | None = None
+
+    def beats(self, other: "Score | None") -> bool:
+        """Whether it is to be kept instead of the other."""
+        if other is None:
+            return True
+        if self.gap is not None and other.gap is not None:
+            return self.gap < other.gap
+        return self.value > other.value
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Logits as a policy; a temperature of 0 is the arg-max."""
+
+    logits: Logits
+    temperature: float
+    kind: str = "network"
+
+    def probabilities(self, observation: Observation, allowed: Mask) -> Array:
+        output = self.logits(np.asarray(observation, np.float32))
+        return softmax(output, allowed, self.temperature) if self.temperature > 0 else greedy(output, allowed)
+
+
+class Selection:
+    """Compares checkpoints in the worlds that they are trained for.
+
+    Args:
+        conditioning: one world, or ranges from which a few are drawn.
+        seed: of those draws, and of simulated episodes.
+    """
+
+    def __init__(self, conditioning: Conditioning, seed: int) -> None:
+        rng = np.random.default_rng([seed, 2])
+        rows = conditioning.draw(DRAWS if conditioning.ranges else 1, rng)
+        self.seed = seed
+        self.worlds = [(conditioning.world_at(values), values) for values in rows]
+        self.optima = _optima([world for world, _ in self.worlds])
+
+    def score(self, logits: Logits, temperature: float) -> Score:
+        """The mean value at this temperature, and the gaps where the optimum is known."""
+        values = [self._value(logits, temperature, *pair) for pair in self.worlds]
+        return Score(float(np.mean(values)), self._gap(values), temperature)
+
+    def best(self, logits: Logits, temperatures: tuple[float, ...]) -> Score:
+        """The score at the best of these temperatures, with the gap of the arg-max beside it."""
+        best = self.score(logits, temperatures[0])
+        for temperature in temperatures[1:]:
+            score = self.score(logits, temperature)
+            best = score if score.beats(best) else best
+        arg_max = [self._value(logits, 0.0, *pair) for pair in self.worlds]
+        return Score(best.value, best.gap, best.temperature, self._gap(arg_max))
+
+    def _gap(self, values: list[float]) -> float | None:
+        """Mean gap in percent of the optimum."""
+        if self.optima is None:
+            return None
+        pairs = zip(values, self.optima, strict=True)
+        return 100 * float(np.mean([(optimum - value) / abs(optimum) for value, optimum in pairs]))
+
+    def _value(self, logits: Logits, temperature: float, world: World, values: Array) -> float:
+        policy = Conditioned(_Network(logits, temperature), values)
+        if self.optima is not None:
+            states = exact.states(world)
+            return exact.policy_value(
+                world, policy.probabilities(world.observe(states), np.array(world.allowed(states)))
+            )
+        return simulate(policy, world, EPISODES, self.seed, PERIODS).value
+
+
+def _optima(worlds: list[World]) -> list[float] | None:
+    """Exact optima, or None where they are out of reach."""
+    first = worlds[0]
+    if len(first.actions.nvec) != 1 or not hasattr(first, "branches"):
+        return None
+    try:
+        if len(exact.states(first)) * first.actions.n > MAX_PAIRS:
+            return None
+        return [exact.solve(world).value for world in worlds]
+    except StateSpaceTooLarge:
+        return None
+
+
+def starts_of(world: World) -> Array | None:
+    """All states, to start episodes from, or None where there are too many."""
+    if not hasattr(world, "branches"):
+        return None
+    try:
+        states = exact.states(world)
+    except StateSpaceTooLarge:
+        return None
+    return states if len(states) * world.actions.n <= MAX_PAIRS else None

@@ -1,0 +1,166 @@
+"""Training reaches the optimum, says how far it is, can be stopped, and gives a bundle that is what was trained."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.bundle import Bundle
+from agents.evaluate import evaluate, simulate
+from agents.networks import LadderHead, dump_weights, load_weights
+from agents.presets import PRICING, preset
+from agents.runtime import load
+from agents.train import Progress, train
+from envs import exact
+from envs.dynamics import World
+from envs.worlds import make
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make("pricing", {"stock": 8, "periods": 15, "prices": {"geometric": [0.25, 6.0, 21]}})
+
+
+@pytest.fixture(scope="module")
+def told() -> list[Progress]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def bundle(world: World, told: list[Progress]) -> Bundle:
+    return train(world, steps=130_000, seed=1, progress=lambda progress: told.append(progress) is None)
+
+
+def test_a_few_seconds_beat_the_best_fixed_price_as_served(world: World, bundle: Bundle) -> None:
+    served = evaluate(load(bundle), world)
+    optimum = exact.solve(world).value
+    best_fixed = max(
+        exact.policy_value(world, np.tile(np.eye(21)[index], (len(exact.states(world)), 1))) for index in range(21)
+    )
+    assert served.method == "exact"
+    assert best_fixed < served.value <= optimum
+    assert 100 * (1 - served.value / optimum) < 2
+
+
+def test_the_card_says_what_was_measured_of_what_is_served(world: World, bundle: Bundle) -> None:
+    card, served = bundle.card, evaluate(load(bundle), world).value
+    optimum = exact.solve(world).value
+    assert card.metrics["value"] == pytest.approx(served, abs=1e-5)
+    assert card.metrics["gap"] == pytest.approx(100 * (1 - served / optimum), abs=1e-4)
+    assert card.metrics["gap_greedy"] <= card.metrics["gap"] + 0.5
+    assert (card.world, card.algo, card.preset, card.seed, card.steps) == ("pricing", "ppo", "pricing", 1, 130_048)
+    assert [entry.name for entry in card.observation] == ["stock", "period"]
+    assert (card.actions.n, card.actions.values) == (21, tuple(world.actions.values.tolist()))  # type: ignore[union-attr]
+    assert make("pricing", card.params).params.stock == 8
+
+
+def test_the_exact_value_and_the_simulation_agree(world: World, bundle: Bundle) -> None:
+    policy = load(bundle)
+    simulated = simulate(policy, world, 20_000, seed=3)
+    assert simulated.returns is not None
+    error = float(simulated.returns.std()) / 20_000**0.5
+    assert abs(simulated.value - evaluate(policy, world).value) < 4 * error
+
+
+def test_progress_tells_steps_rate_gap_and_time_left(told: list[Progress], bundle: Bundle) -> None:
+    assert bundle.card.steps > 0
+    assert told, "two seconds of training must have said something"
+    last = told[-1]
+    assert 0 < last.steps <= last.total == 130_000
+    assert last.rate > 0
+    assert last.seconds_left >= 0
+    assert last.gap is not None
+
+
+def test_progress_can_end_the_training(world: World) -> None:
+    began = time.monotonic()
+    found = train(world, minutes=10, progress=lambda _: False)
+    assert time.monotonic() - began < 60
+    assert found.card.steps > 0
+
+
+def test_the_same_seed_and_steps_give_the_same_policy(world: World) -> None:
+    first, second = (train(world, steps=16_000, seed=5) for _ in range(2))
+    assert first.onnx == second.onnx
+    assert first.weights == second.weights
+
+
+def test_a_warm_start_begins_where_the_other_policy_ended(bundle: Bundle) -> None:
+    shifted = make("pricing", {**bundle.card.params, "sensitivity": 1.2})
+    warm = train(shifted, steps=16_000, seed=2, start=bundle)
+    cold = train(shifted, steps=16_000, seed=2)
+    assert warm.card.digests["start"] == bundle.digest
+    assert warm.card.metrics["gap"] < cold.card.metrics["gap"]
+
+
+def test_a_start_of_another_shape_is_refused(bundle: Bundle) -> None:
+    other = make("pricing", {"prices": "1:1.2:0.1"})
+    with pytest.raises(ValueError, match="network differs in"):
+        train(other, steps=100, start=bundle)
+
+
+def test_over_ranges_the_policy_follows_the_parameters_it_is_told(world: World) -> None:
+    ranges = {"volume": (1.5, 5.0), "sensitivity": (0.6, 1.6)}
+    found = train(world, steps=200_000, seed=1, ranges=ranges)
+    card = found.card
+    assert card.ranges == ranges
+    assert card.conditioned == ("volume", "sensitivity")
+    policy = load(found)
+    for values in ((2.0, 0.7), (4.0, 1.5)):
+        there = make("pricing", {**card.params, "volume": values[0], "sensitivity": values[1]})
+        optimum = exact.solve(there).value
+        assert 100 * (1 - evaluate(policy, there).value / optimum) < 4
+
+
+def test_two_budgets_are_refused(world: World) -> None:
+    with pytest.raises(ValueError, match="give one of them"):
+        train(world, steps=10, minutes=1)
+
+
+def test_an_unknown_algorithm_names_those_that_exist() -> None:
+    with pytest.raises(ValueError, match="ppo"):
+        preset("pricing", "sarsa")
+
+
+def test_the_preset_of_pricing_is_the_default() -> None:
+    assert preset("pricing") is PRICING
+
+
+def test_neighbours_on_the_ladder_learn_together() -> None:
+    head = LadderHead(4, 41, 16)
+    bumps = head.get_buffer("bumps").numpy()
+    assert bumps.sum(axis=0) == pytest.approx(np.full(41, LadderHead.SHARPNESS))
+    overlap = (bumps[:, 20] @ bumps[:, 21]) / (bumps[:, 20] @ bumps[:, 20])
+    assert overlap > 0.9
+
+
+def test_weights_of_another_network_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"linear\.weight"):
+        load_weights(LadderHead(4, 41, 8), dump_weights(LadderHead(4, 41, 16)))
+
+
+def test_training_gives_no_warning_in_a_process_of_its_own() -> None:
+    program = (
+        "from agents.train import train; from envs.worlds import make;"
+        "print(train(make('pricing', {'stock': 3, 'periods': 5}), steps=8000).digest)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.strip()) == 64
+    assert done.stderr == ""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_demo_reaches_its_ladders_optimum(seed: int) -> None:
+    demo = make("pricing", {"prices": {"geometric": [0.1, 8.0, 41]}})
+    found = train(demo, minutes=60 / 60, seed=seed, clock=time.process_time)
+    assert found.card.metrics["gap"] < 0.7
+    assert found.card.metrics["gap_greedy"] < 0.5
