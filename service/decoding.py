@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from service.problems import Fault, ProblemError, shown
+from service.problems import NOTHING, Fault, ProblemError, shown
 
 T = TypeVar("T")
 
@@ -73,12 +73,15 @@ def explain(message: str, value: Any, type_: Any, allowed: Mapping[str, str]) ->
     steps = _concrete(steps, value, text)
     if missing := _MISSING.match(text):
         path = _joined([*steps, missing["name"]])
-        return Fault(path, allowed.get(path, "required"), "nothing")
+        return Fault(path, allowed.get(path, "required"), NOTHING)
     if unknown := _UNKNOWN.match(text):
         names = _fields_at(type_, steps)
         words = f"one of: {', '.join(names)}" if names else "no further fields"
         return Fault(_joined([*steps, unknown["name"]]), words, shown(unknown["name"]), names)
     path = _joined(steps)
+    if text.startswith("Invalid enum value"):
+        choices = _choices_at(type_, steps)
+        return Fault(path, f"one of: {', '.join(choices)}", shown(_at(value, steps)), choices)
     return Fault(path, allowed.get(path) or _in_words(text), shown(_at(value, steps)))
 
 
@@ -181,23 +184,34 @@ def _joined(steps: list[str | int]) -> str:
 
 def _fields_at(type_: Any, steps: list[str | int]) -> tuple[str, ...]:
     """The names of the fields of the struct that lies at `steps` below `type_`; empty where it is none."""
-    node = msgspec.inspect.type_info(type_)
+    node = _node_at(type_, steps)
+    return tuple(field.encode_name for field in node.fields) if isinstance(node, msgspec.inspect.StructType) else ()
+
+
+def _choices_at(type_: Any, steps: list[str | int]) -> tuple[str, ...]:
+    """The values of the literal that lies at `steps` below `type_`; empty where it is none."""
+    node = _node_at(type_, steps)
+    return tuple(map(str, node.values)) if isinstance(node, msgspec.inspect.LiteralType) else ()
+
+
+def _node_at(type_: Any, steps: list[str | int]) -> msgspec.inspect.Type:
+    node = _unwrapped(msgspec.inspect.type_info(type_))
     for step in steps:
-        node = _unwrapped(node)
         if isinstance(node, msgspec.inspect.StructType) and isinstance(step, str):
             node = next((field.type for field in node.fields if field.encode_name == step), node)
         elif isinstance(node, msgspec.inspect.DictType):
             node = node.value_type
         elif isinstance(node, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
             node = node.item_type
-    node = _unwrapped(node)
-    return tuple(field.encode_name for field in node.fields) if isinstance(node, msgspec.inspect.StructType) else ()
+        node = _unwrapped(node)
+    return node
 
 
 def _unwrapped(node: msgspec.inspect.Type) -> msgspec.inspect.Type:
-    """The struct of an optional struct; anything else as it is."""
+    """The struct or literal of an optional one; anything else as it is."""
     if isinstance(node, msgspec.inspect.UnionType):
-        return next((part for part in node.types if isinstance(part, msgspec.inspect.StructType)), node)
+        named = (msgspec.inspect.StructType, msgspec.inspect.LiteralType)
+        return next((part for part in node.types if isinstance(part, named)), node)
     if isinstance(node, msgspec.inspect.Metadata):
         return _unwrapped(node.type)
     return node

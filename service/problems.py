@@ -97,6 +97,15 @@ class ProblemError(Exception):
         return Problem(f"urn:trimtab:problem:{self.kind}", title, status, self.detail, self.faults)
 
 
+class Plain(str):
+    """Words about what was given, shown as they are rather than as a JSON string."""
+
+    __slots__ = ()
+
+
+NOTHING = Plain("nothing")
+
+
 def invalid(field: str, allowed: str, given: Any = msgspec.UNSET, *, known: tuple[str, ...] = ()) -> ProblemError:
     """A 422 about one field.
 
@@ -122,6 +131,10 @@ def shown(value: Any) -> str:
     """A value as JSON, cut to a readable length; empty where nothing was given."""
     if value is msgspec.UNSET:
         return ""
+    if isinstance(value, Plain):
+        return value
+    if isinstance(value, float) and value - value != 0:
+        return "a number beyond 1.8e308"
     try:
         text = msgspec.json.encode(value).decode()
     except (TypeError, ValueError, RecursionError):

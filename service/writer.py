@@ -55,6 +55,7 @@ class Writer:
         self._depth = 0
         self._wake = threading.Event()
         self._closing = False
+        self._healthy = True
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -71,6 +72,11 @@ class Writer:
     def depth(self) -> int:
         """How many drafts wait or are under way."""
         return self._depth
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last write that was tried got through, and the thread lives."""
+        return self._healthy and self._thread.is_alive()
 
     async def append(self, partition: Partition, draft: Draft) -> Outcome:
         """Appends one draft durably.
@@ -130,7 +136,9 @@ class Writer:
         while True:
             try:
                 outcomes = log.append(batch[0].partition, drafts)
+                self._healthy = True
             except LogUnavailable as error:
+                self._healthy = False
                 if time.monotonic() < until and not self._closing:
                     time.sleep(self._limits.pause)
                     continue

@@ -1,0 +1,59 @@
+"""What every handler needs, as one value."""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service.decide import ServedPoint
+from service.problems import invalid, unknown
+from service.serving import ServedModel, Serving
+from service.store import StoreThread
+from service.telemetry import Telemetry
+from service.writer import Writer
+
+AHEAD_S = 300.0
+"""A live event may say that it happened so far in the future; more is a wrong clock or a wrong unit."""
+
+
+def new_id() -> str:
+    """An id for what came without one."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class Api:
+    """The parts of one API process.
+
+    Attributes:
+        secret: Key of the draws; the same for all replicas, so that they answer alike.
+        clock: Seconds since the epoch.
+        new_id: Makes ids for what comes without one.
+    """
+
+    serving: Serving
+    writer: Writer
+    store: StoreThread
+    telemetry: Telemetry
+    secret: bytes
+    clock: Callable[[], float] = time.time
+    new_id: Callable[[], str] = new_id
+
+    def point(self, name: str) -> ServedPoint:
+        """A point as it is served now; a 404 that lists the points where there is none of that name."""
+        points = self.serving.now.points
+        if (served := points.get(name)) is None:
+            raise unknown("unknown-point", "point", name, tuple(points))
+        return served
+
+    def model(self, name: str) -> ServedModel:
+        """A model as it is served now; a 404 that lists the models where there is none of that name."""
+        models = self.serving.now.models
+        if (served := models.get(name)) is None:
+            raise unknown("unknown-model", "model", name, tuple(models))
+        return served
+
+    def check_time(self, at: float | None) -> None:
+        """Refuses an event that says it lies more than five minutes ahead; `None` is the time of its append."""
+        if at is not None and at > (now := self.clock()) + AHEAD_S:
+            raise invalid("at", f"seconds since 1970, at most {AHEAD_S:g} s ahead of now ({now:.0f})", at)

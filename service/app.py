@@ -1,0 +1,173 @@
+"""The API process: routes over one store, one writer and one immutable picture of what is served."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from importlib import metadata
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from online.log import Blob, Log
+from online.redis_client import RedisBlob, connect
+from online.redis_log import RedisLog
+from service import openapi
+from service.api import Api
+from service.manifest import Manifest, load
+from service.operations import Answer, Call, Endpoint, Gate, Limits, Operation, problem, reply
+from service.points import Point
+from service.problems import Fault, ProblemError, shown
+from service.registry import Registry
+from service.routes.decisions import Decisions
+from service.routes.jobs import Jobs
+from service.routes.models import Models
+from service.routes.points import Points
+from service.routes.policies import Policies
+from service.routes.system import System
+from service.serving import Serving
+from service.settings import Settings
+from service.store import Store, StoreThread
+from service.telemetry import Telemetry
+from service.writer import Writer
+
+NAME = "api"
+IN_FLIGHT = 1024
+CONNECTIONS = 2048
+_GRACE_S = 5
+
+LogFactory = Callable[[], Log]
+
+
+def create(settings: Settings, manifest: Manifest, make_log: LogFactory, blob: Blob) -> FastAPI:
+    """The application that serves `manifest`.
+
+    Args:
+        make_log: Makes a log of its own for each thread.
+        blob: Shared by all threads.
+    """
+
+    def make_store() -> Store:
+        log = make_log()
+        return Store(log, blob, Registry(log, blob, time.time))
+
+    secret = settings.secret.get_secret_value().encode()
+    api = Api(
+        serving=Serving(manifest, make_store, secret, time.time, NAME),
+        writer=Writer(make_log),
+        store=StoreThread(make_store),
+        telemetry=Telemetry(),
+        secret=secret[:64],
+    )
+    return application(api, manifest)
+
+
+def application(api: Api, manifest: Manifest) -> FastAPI:
+    """The routes over an API's parts, which start and end with the application."""
+    document = _Document()
+    described = Operation("GET", "/openapi.json", "This document", document.answer, None, limited=False)
+    operations = [*operations_of(api), described]
+    version = metadata.version("trimtab")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        api.writer.start()
+        api.serving.start()
+        await api.serving.settle()
+        yield
+        api.serving.close()
+        api.store.close()
+        api.writer.close()
+
+    app = FastAPI(title="Trimtab", version=version, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    gate = Gate(IN_FLIGHT)
+    app.router.routes.extend(_routes(operations, gate, Limits(), api.telemetry))
+    app.router.routes.append(Route("/v1/feed", System(api).feed, methods=["GET"]))
+    document.content = openapi.document(_documented(operations, manifest), version=version)
+    app.openapi = lambda: document.content  # type: ignore[method-assign]  # FastAPI's own way to replace its document
+    app.add_exception_handler(404, _not_found)
+    app.add_exception_handler(405, _not_allowed)
+    api.telemetry.watch("writes_waiting", "Writes that wait for the log", lambda: api.writer.depth)
+    api.telemetry.watch("requests_in_flight", "Requests being answered", lambda: gate.waiting)
+    return app
+
+
+def run(settings: Settings) -> None:
+    """Serves HTTP until SIGTERM, then answers what is under way and ends."""
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    url = settings.redis or ""
+
+    def make_log() -> Log:
+        return RedisLog(connect(url, password))
+
+    app = create(settings, load(settings.manifest), make_log, RedisBlob(connect(url, password)))
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        access_log=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=_GRACE_S,
+        server_header=False,
+    )
+    uvicorn.Server(config).run()
+
+
+def operations_of(api: Api) -> list[Operation]:
+    """Everything that can be asked, the hot routes first: routes are tried in this order."""
+    parts = (Decisions(api), Models(api), Policies(api), Points(api), Jobs(api), System(api))
+    return [operation for part in parts for operation in part.operations()]
+
+
+def _routes(operations: list[Operation], gate: Gate, limits: Limits, telemetry: Telemetry) -> list[Route]:
+    """One route for each path, which knows the path's methods."""
+    by_path: dict[str, list[Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, []).append(operation)
+    return [
+        Route(path, Endpoint(group, gate, limits, telemetry), methods=[operation.method for operation in group])
+        for path, group in by_path.items()
+    ]
+
+
+def _documented(operations: list[Operation], manifest: Manifest) -> list[Operation]:
+    """The operations, and one typed path more for each point that can be asked."""
+    points = [Point.of(spec) for spec in manifest.points.values()]
+    decide = next(operation for operation in operations if operation.path == "/v1/decisions/{point}")
+    typed = [openapi.typed(decide, "point", point.name, point.decoder.type, point.example()) for point in points]
+    return [*typed, *operations]
+
+
+class _Document:
+    """The OpenAPI document, which is made from all operations, its own among them."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, Any] = {}
+
+    async def answer(self, _: Call) -> Answer:
+        """The OpenAPI document, with one typed path for each decision point."""
+        return reply(self.content)
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    path = request.url.path
+    fault = Fault("path", "an address that /openapi.json lists", shown(path))
+    return _response(ProblemError("unknown-route", f"There is nothing at {path}; see /openapi.json.", fault))
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    headers = dict(getattr(error, "headers", None) or {})
+    allowed = headers.get("Allow", "another")
+    detail = f"{request.url.path} does not answer {request.method}; it answers {allowed}."
+    fault = Fault("method", f"one of: {allowed}", request.method)
+    return _response(ProblemError("not-allowed-method", detail, fault, headers=headers))
+
+
+def _response(error: ProblemError) -> Response:
+    answer = problem(error)
+    return Response(answer.body, answer.status, dict(answer.headers), answer.media_type)

@@ -1,0 +1,289 @@
+"""The manifest: which models and points there are, validated before anything runs.
+
+Every error names the path in the TOML file, what was given there and what is allowed.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from agents.baselines import BASELINES
+from agents.policy import Exploration
+from envs import worlds
+from envs.dynamics import World
+from online import durations
+from online.join import OutcomeSpec
+from online.specs import ModelSpec, SpecError, model_spec
+from service.decoding import explain
+from service.problems import Fault, shown
+from service.releases import Mode
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_NAME_ALLOWED = "a name of lower-case letters, digits, - and _, beginning with a letter, at most 63 long"
+DEFAULT_SHARE = 0.02
+
+Number: TypeAlias = int | float
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be served; one fault, with its path."""
+
+    def __init__(self, path: str, allowed: str, given: Any = msgspec.UNSET, *, shown_as: str = "") -> None:
+        self.fault = Fault(path, allowed, shown_as or shown(given))
+        super().__init__(str(self.fault))
+
+
+@dataclass(frozen=True)
+class GateSpec:
+    """What a candidate must show: no loss beyond `tolerance` (a share of the incumbent's value), at `confidence`, while
+    it serves a share `canary` of the units."""
+
+    tolerance: float = 0.01
+    canary: float = 0.1
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class AdaptSpec:
+    """How often the service may retrain by itself: `cooldown` seconds apart, at most `per_day` times."""
+
+    cooldown: float = 3600.0
+    per_day: int = 6
+
+
+@dataclass(frozen=True)
+class PointSpec:
+    """One decision point as declared.
+
+    Attributes:
+        world: Id of the world whose decisions these are.
+        params: The world's parameters as written; `envs.worlds.make` reads them.
+        ranges: Parameter → (low, high): what policies train over, and see in their observation.
+        key: What a request's `key` is (`sku`); `None` where there are no entities and `key` must be left out.
+        mode: What serves until the first release says otherwise.
+        baseline: Name of the rule that serves where no bundle does, or the value of a fixed action.
+    """
+
+    name: str
+    world: str
+    baseline: str | float
+    params: Mapping[str, Any] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    key: str | None = None
+    mode: Mode = "apprentice"
+    exploration: Exploration = field(default_factory=lambda: Exploration(0.0))
+    outcome: OutcomeSpec = field(default_factory=OutcomeSpec)
+    gate: GateSpec = GateSpec()
+    adapt: AdaptSpec = AdaptSpec()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a service serves: models and points by name."""
+
+    models: Mapping[str, ModelSpec] = field(default_factory=lambda: MappingProxyType({}))
+    points: Mapping[str, PointSpec] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all tables share: a name that is not declared is refused."""
+
+
+class _ExplorationTable(_Table, frozen=True):
+    share: float
+    over: Literal["allowed", "neighbours"] | None = None
+
+
+class _OutcomeTable(_Table, frozen=True):
+    wait: str | Number = "1d"
+    default: Number | None = None
+    aggregate: Literal["sum", "mean", "last", "min", "max"] = "sum"
+
+
+class _GateTable(_Table, frozen=True):
+    tolerance: Number = 0.01
+    canary: Number = 0.1
+    confidence: Number = 0.95
+
+
+class _AdaptTable(_Table, frozen=True):
+    cooldown: str | Number = "1h"
+    per_day: int = 6
+
+
+class _PointTable(_Table, frozen=True):
+    world: str
+    params: dict[str, Any] = {}
+    ranges: dict[str, tuple[Number, Number]] = {}
+    key: str | None = None
+    mode: Mode = "apprentice"
+    baseline: str | Number | None = None
+    exploration: Number | _ExplorationTable = 0.0
+    outcome: _OutcomeTable = _OutcomeTable()
+    gate: _GateTable = _GateTable()
+    adapt: _AdaptTable = _AdaptTable()
+
+
+class _Root(_Table, frozen=True):
+    models: dict[str, dict[str, Any]] = {}
+    points: dict[str, dict[str, Any]] = {}
+
+
+def load(path: Path) -> Manifest:
+    """The manifest in a TOML file.
+
+    Raises:
+        ManifestError: It cannot be read, is no TOML, or declares what cannot be served.
+    """
+    try:
+        with path.open("rb") as file:
+            mapping = tomllib.load(file)
+    except OSError as error:
+        raise ManifestError(str(path), f"a file that can be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(str(path), f"TOML ({error})") from None
+    return parse(mapping)
+
+
+def parse(mapping: Mapping[str, Any]) -> Manifest:
+    """The manifest in a parsed TOML file, or in what came by HTTP.
+
+    Raises:
+        ManifestError: It declares what cannot be served.
+    """
+    root = _convert(mapping, _Root, "")
+    models = {name: parse_model(name, table) for name, table in root.models.items()}
+    points = {name: parse_point(name, table) for name, table in root.points.items()}
+    return Manifest(MappingProxyType(models), MappingProxyType(points))
+
+
+def parse_model(name: str, table: Mapping[str, Any]) -> ModelSpec:
+    """One model's table."""
+    path = f"models.{name}"
+    _check_name(path, name)
+    try:
+        return model_spec(name, table)
+    except SpecError as error:
+        raise ManifestError(error.path, error.allowed, error.given) from None
+
+
+def parse_point(name: str, table: Mapping[str, Any]) -> PointSpec:
+    """One point's table."""
+    path = f"points.{name}"
+    _check_name(path, name)
+    given = _convert(table, _PointTable, path)
+    world = _world(path, given)
+    return PointSpec(
+        name=name,
+        world=given.world,
+        baseline=_baseline(path, given, world),
+        params=MappingProxyType(given.params),
+        ranges=MappingProxyType(_ranges(path, given)),
+        key=given.key,
+        mode=given.mode,
+        exploration=_exploration(path, given, world),
+        outcome=_outcome(f"{path}.outcome", given.outcome),
+        gate=_gate(f"{path}.gate", given.gate),
+        adapt=_adapt(f"{path}.adapt", given.adapt),
+    )
+
+
+def _convert(value: Any, type_: Any, path: str) -> Any:
+    """`value` as one of the tables above."""
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        fault = explain(str(error), value, type_, {})
+    where = ".".join(part for part in (path, fault.field) if part)
+    raise ManifestError(where, fault.allowed, shown_as=fault.given)
+
+
+def _check_name(path: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise ManifestError(path, _NAME_ALLOWED, name)
+
+
+def _world(path: str, table: _PointTable) -> World:
+    if table.world not in worlds.WORLDS:
+        raise ManifestError(f"{path}.world", f"one of: {', '.join(sorted(worlds.WORLDS))}", table.world)
+    try:
+        world = worlds.make(table.world, table.params, table.ranges)
+        _ = world.actions.n
+    except ValueError as error:
+        raise ManifestError(f"{path}.params", str(error)) from None
+    return world
+
+
+def _ranges(path: str, table: _PointTable) -> dict[str, tuple[float, float]]:
+    known = {parameter.name: parameter for parameter in worlds.WORLDS[table.world].parameters}
+    for name, (low, high) in table.ranges.items():
+        where = f"{path}.ranges.{name}"
+        if name not in known:
+            raise ManifestError(f"{path}.ranges", f"parameters of {table.world!r}: {', '.join(known)}", name)
+        parameter = known[name]
+        if not parameter.low <= low < high <= parameter.high:
+            raise ManifestError(where, f"low < high within {parameter.low:g} to {parameter.high:g}", [low, high])
+    return {name: (float(low), float(high)) for name, (low, high) in table.ranges.items()}
+
+
+def _baseline(path: str, table: _PointTable, world: World) -> str | float:
+    names = BASELINES[table.world]
+    if table.baseline is None:
+        return names[0]
+    if isinstance(table.baseline, str):
+        if table.baseline not in names:
+            allowed = f"one of: {', '.join(names)}; or the value of one action"
+            raise ManifestError(f"{path}.baseline", allowed, table.baseline)
+        return table.baseline
+    try:
+        world.actions.index_of(float(table.baseline))
+    except ValueError as error:
+        raise ManifestError(f"{path}.baseline", str(error), table.baseline) from None
+    return float(table.baseline)
+
+
+def _exploration(path: str, table: _PointTable, world: World) -> Exploration:
+    given = table.exploration
+    share, over = (given.share, given.over) if isinstance(given, _ExplorationTable) else (float(given), None)
+    if not 0 <= share <= 1:
+        raise ManifestError(f"{path}.exploration", "a share from 0 to 1", share)
+    # On a ladder the neighbours cost far less than a uniform share (measured: .01 % instead of .85 %).
+    ladder = world.actions.values is not None and len(world.actions.nvec) == 1
+    return Exploration(share, over or ("neighbours" if ladder else "allowed"))
+
+
+def _outcome(path: str, table: _OutcomeTable) -> OutcomeSpec:
+    default = None if table.default is None else float(table.default)
+    wait = _seconds(f"{path}.wait", table.wait)
+    try:
+        return OutcomeSpec(wait=wait, default=default, aggregate=table.aggregate)
+    except ValueError as error:
+        raise ManifestError(path, str(error)) from None
+
+
+def _gate(path: str, table: _GateTable) -> GateSpec:
+    bounds = {"tolerance": (0.0, 1.0), "canary": (0.0, 1.0), "confidence": (0.5, 0.9999)}
+    for name, (low, high) in bounds.items():
+        value = getattr(table, name)
+        if not low <= value <= high:
+            raise ManifestError(f"{path}.{name}", f"a number from {low:g} to {high:g}", value)
+    return GateSpec(float(table.tolerance), float(table.canary), float(table.confidence))
+
+
+def _adapt(path: str, table: _AdaptTable) -> AdaptSpec:
+    if not 0 <= table.per_day <= 1440:
+        raise ManifestError(f"{path}.per_day", "an integer from 0 to 1440", table.per_day)
+    return AdaptSpec(_seconds(f"{path}.cooldown", table.cooldown), table.per_day)
+
+
+def _seconds(path: str, given: str | Number) -> float:
+    try:
+        return durations.seconds(given)
+    except ValueError as error:
+        raise ManifestError(path, str(error), given) from None

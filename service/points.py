@@ -1,0 +1,266 @@
+"""Decision points at run time: a declared point with its world, its actions, its baseline and its typed request."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from agents import baselines
+from agents.bundle import BundleError, Card
+from agents.policy import FixedAction, Policy
+from envs import worlds
+from envs.dynamics import Field, World
+from online.events import Decided
+from service.decoding import Decoder
+from service.manifest import PointSpec
+from service.problems import invalid
+
+Action: TypeAlias = float | list[int]
+Row = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+WHOLE_VECTOR = 64
+"""With more actions than this an answer carries the propensity alone, unless the caller asks for the whole vector."""
+
+Identifier = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+"""An id or a key made by a caller. No control characters: one of them separates key and id in the log. No slash: one
+separates a decision from its outcome there, and the names of a path."""
+
+EventTime = Annotated[float, Meta(ge=0, le=1e11)]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a decision point is, ready to serve.
+
+    Attributes:
+        context: The entries of the context, in the order of the observation.
+        actions: What an answer's `action` can be, by index: a physical value, the numbers of the components that are
+            acted on, or the index itself where the set has no values.
+        baseline: The rule that serves where no bundle does.
+        decoder: Decodes a request's body, whose `context` has one typed field for each entry.
+        outcomes: The fields from which an outcome's reward is computed.
+    """
+
+    spec: PointSpec
+    world: World
+    context: tuple[Field, ...]
+    actions: tuple[Action, ...]
+    baseline: Policy
+    baseline_name: str
+    decoder: Decoder[Any]
+    outcomes: tuple[Field, ...]
+
+    @classmethod
+    def of(cls, spec: PointSpec) -> "Point":
+        """The point that `spec` declares; the spec was validated when it was parsed."""
+        world = worlds.make(spec.world, spec.params, spec.ranges)
+        rule = baseline_of(spec, world)
+        name = spec.baseline if isinstance(spec.baseline, str) else f"fixed:{spec.baseline:g}"
+        context = tuple(world.context)
+        decoder = Decoder(request_struct(spec, context), allowed_words(spec, context))
+        return cls(spec, world, context, actions_of(world), rule, name, decoder, tuple(world.outcomes))
+
+    @property
+    def name(self) -> str:
+        """The point's name."""
+        return self.spec.name
+
+    def row(self, context: msgspec.Struct) -> Row:
+        """The context as one observation (1, k), less the parameters."""
+        return np.array([msgspec.structs.astuple(context)], np.float32)
+
+    def mask(self, row: Row, allowed: Sequence[Action] | None) -> Mask:
+        """Which actions may be taken (1, a): those the world allows, and the caller too where it says so.
+
+        Raises:
+            ProblemError: No action is left, or one does not exist.
+        """
+        mask = self.world.allowed_of(row)
+        if allowed is not None:
+            chosen = np.zeros(len(self.actions), bool)
+            chosen[[self.index(action, f"allowed[{i}]") for i, action in enumerate(allowed)]] = True
+            mask = mask & chosen
+        if not mask.any():
+            possible = [self.actions[i] for i in np.flatnonzero(self.world.allowed_of(row)[0])]
+            raise invalid("allowed", f"at least one of {_listed(possible)}, which this context allows", allowed)
+        return mask
+
+    def index(self, action: Action, path: str) -> int:
+        """The index of an action given by its value.
+
+        Raises:
+            ProblemError: There is no such action; the answer lists those that there are.
+        """
+        try:
+            return self.world.actions.index_of(action)
+        except ValueError:
+            raise invalid(path, f"one of the actions {_listed(self.actions)}", action) from None
+
+    @property
+    def outcome_fields(self) -> tuple[str, ...]:
+        """The names of the fields from which an outcome's reward is computed."""
+        return tuple(entry.name for entry in self.outcomes)
+
+    def reward_of(self, decided: Decided, fields: Mapping[str, Any]) -> float:
+        """The reward of one outcome of a decision, from its fields.
+
+        Raises:
+            ValueError: A field is missing, or no number.
+        """
+        if missing := [name for name in self.outcome_fields if name not in fields]:
+            raise ValueError(f"fields.{missing[0]} is missing; needed are {', '.join(self.outcome_fields)}")
+        row = np.array([[decided.context[entry.name] for entry in self.context]], np.float32)
+        given = {name: np.array([float(fields[name])]) for name in self.outcome_fields}
+        return float(self.world.reward_of(row, np.array([decided.index]), given)[0])
+
+    def check(self, card: Card) -> None:
+        """Refuses a bundle that was not made for this point.
+
+        Raises:
+            BundleError: World, actions or observation differ; the message says how.
+        """
+        if card.kind != "foreign" and card.world != self.spec.world:
+            raise BundleError(
+                f"the bundle is for the world {card.world!r}, the point {self.name!r} for {self.spec.world!r}"
+            )
+        self._check_actions(card)
+        names = [entry.name for entry in self.context]
+        given = [entry.name for entry in card.observation]
+        if given[: len(names)] != names:
+            raise BundleError(f"the bundle observes {given}, the context of {self.name!r} is {names}: they must agree")
+        for entry, theirs in zip(self.context, card.observation, strict=False):
+            if theirs.unit != entry.unit:
+                raise BundleError(
+                    f"{entry.name} is in {theirs.unit!r} in the bundle and in {entry.unit!r} in the point"
+                )
+        known = {parameter.name for parameter in worlds.WORLDS[self.spec.world].parameters}
+        if strangers := [name for name in given[len(names) :] if name not in known]:
+            raise BundleError(f"the bundle also observes {strangers}, which are no parameters of {self.spec.world!r}")
+
+    def example(self) -> dict[str, Any]:
+        """A request as a caller would send it."""
+        state = self.world.initial(1, np.random.default_rng(0))
+        numbers = self.world.observe(state)[0].astype(float).tolist()
+        context = {entry.name: number for entry, number in zip(self.context, numbers, strict=True)}
+        return {"id": "order-1", "context": context} | ({"key": "a-17"} if self.spec.key is not None else {})
+
+    def estimates_for(self, card: Card) -> dict[str, float] | None:
+        """The parameters that a policy observes after the context, at their nominal values; `None` for none.
+
+        Raises:
+            BundleError: The point's world has no such single number.
+        """
+        names = [entry.name for entry in card.observation[len(self.context) :]]
+        values: dict[str, float] = {}
+        for name in names:
+            value = np.asarray(getattr(self.world.params, name, np.nan), float)
+            if value.ndim or not np.isfinite(value):
+                raise BundleError(f"the policy observes the parameter {name!r}, for which {self.name!r} has no number")
+            values[name] = float(value)
+        return values or None
+
+    def _check_actions(self, card: Card) -> None:
+        ours, theirs = self.world.actions.values, card.actions
+        if theirs.n != len(self.actions):
+            raise BundleError(f"the bundle has {theirs.n} actions, the point {self.name!r} has {len(self.actions)}")
+        if theirs.values is None:
+            return
+        given = np.asarray(theirs.values, float)
+        if ours is None or given.shape != ours.shape or not np.allclose(given, ours, rtol=1e-9, atol=0):
+            listed = _listed(self.actions)
+            raise BundleError(f"the bundle's actions are {_listed(theirs.values)}, the point's are {listed}")
+        if theirs.unit != self.world.actions.unit:
+            raise BundleError(
+                f"the bundle's actions are in {theirs.unit!r}, the point's in {self.world.actions.unit!r}"
+            )
+
+
+def actions_of(world: World) -> tuple[Action, ...]:
+    """The actions of a world by index, as JSON has them."""
+    values = world.actions.values
+    if values is None:
+        return tuple(range(world.actions.n))
+    if values.ndim == 2:
+        return tuple(np.flatnonzero(members).tolist() for members in values)
+    return tuple(np.asarray(values, float).tolist())
+
+
+def baseline_of(spec: PointSpec, world: World) -> Policy:
+    """The rule that a point names, or the fixed action whose value it gives."""
+    if isinstance(spec.baseline, str):
+        return baselines.make(spec.baseline, world)
+    return FixedAction(world.actions.index_of(spec.baseline), world.actions.n)
+
+
+def request_struct(spec: PointSpec, context: Sequence[Field]) -> type[msgspec.Struct]:
+    """The struct of a decision's request: what `POST /v1/decisions/{point}` takes."""
+    keyed = [("key", Identifier)] if spec.key is not None else []
+    return msgspec.defstruct(
+        f"{spec.name}.DecisionRequest",
+        [
+            ("context", context_struct(spec.name, context)),
+            *keyed,
+            ("id", Identifier | None, None),
+            ("episode", Identifier | None, None),
+            ("at", EventTime | None, None),
+            ("allowed", list[Action] | None, None),
+            ("baseline", Action | None, None),
+            ("deferred", bool, False),
+        ],
+        frozen=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+    )
+
+
+def context_struct(point: str, context: Sequence[Field]) -> type[msgspec.Struct]:
+    """A struct with one bounded number for each entry of the context, under its own name."""
+    # defstruct wants Python identifiers; the names that clients see are the entries' own.
+    names = {f"entry_{i}": entry.name for i, entry in enumerate(context)}
+    fields = [(place, Annotated[float, _bounds(entry)]) for place, entry in zip(names, context, strict=True)]
+    return msgspec.defstruct(f"{point}.Context", fields, rename=names, frozen=True, forbid_unknown_fields=True)
+
+
+def _bounds(entry: Field) -> Meta:
+    low = float(entry.low) if np.isfinite(entry.low) else None
+    high = float(entry.high) if np.isfinite(entry.high) else None
+    unit = {"x-unit": entry.unit} if entry.unit else {}
+    return Meta(ge=low, le=high, multiple_of=1 if entry.whole else None, description=entry.doc, extra_json_schema=unit)
+
+
+def allowed_words(spec: PointSpec, context: Sequence[Field]) -> dict[str, str]:
+    """Field path → what is allowed there, for the answers to requests that do not fit."""
+    names = ", ".join(entry.name for entry in context)
+    words = {"context": f"an object with the numbers {names}"}
+    words |= {f"context.{entry.name}": in_words(entry) for entry in context}
+    identifier = "a string of 1 to 200 characters without slashes or control characters"
+    words |= dict.fromkeys(("id", "episode"), f"{identifier}, or left out")
+    if spec.key is not None:
+        words["key"] = f"the {spec.key}: {identifier}"
+    return words
+
+
+def in_words(entry: Field) -> str:
+    """What a context's entry may be.
+
+    >>> in_words(Field("stock", "items", 0.0, 20.0, "left to sell", whole=True))
+    'a whole number from 0 to 20 (items)'
+    """
+    kind = "whole number" if entry.whole else "number"
+    unit = f" ({entry.unit})" if entry.unit else ""
+    low, high = np.isfinite(entry.low), np.isfinite(entry.high)
+    if low and high:
+        return f"a {kind} from {entry.low:g} to {entry.high:g}{unit}"
+    if low or high:
+        return f"a {kind} {f'of at least {entry.low:g}' if low else f'of at most {entry.high:g}'}{unit}"
+    return f"a finite {kind}{unit}"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values[:8]]
+    return f"{', '.join(shown)}{f', … ({len(values)} in all)' if len(values) > 8 else ''}"

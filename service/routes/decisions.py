@@ -1,0 +1,410 @@
+"""Decisions: ask for one, say what came of it, look it up."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from online.events import Activated, Decided, EventError, Rewarded, decode, digest, draft_id, encode, scoped_id
+from online.join import Standing, parse_standing, standing_field
+from online.log import Conflict, Draft, Entry, Log, Partition, token
+from service.api import Api
+from service.batches import BatchAnswer, Rejected, answered, is_batch, rejection, sift
+from service.decide import BASELINE, CALLER, decide
+from service.decoding import Decoder
+from service.operations import Answer, Call, Operation, Parameter, flag, reply
+from service.points import WHOLE_VECTOR, Action, EventTime, Identifier, Point
+from service.problems import NOTHING, Fault, Plain, ProblemError, invalid, shown
+
+ONLY_OUTCOME = "outcome"
+"""The outcome id of a decision that gets one outcome and whose caller named none."""
+_RESERVED = ("activated",)
+
+
+class PolicyName(Struct, frozen=True):
+    """Which policy chose: a bundle's digest, or none for a rule, and its kind."""
+
+    digest: str | None
+    kind: str
+
+
+class DecisionAnswer(Struct, frozen=True, omit_defaults=True):
+    """What was decided; a function of the stored entry alone, so that a retry reads the same.
+
+    Attributes:
+        action: The chosen action's physical value, or its index where the set has none.
+        propensity: The probability with which it was chosen, every random choice on the way included.
+        probabilities: The whole distribution it was drawn from, given the arm; left out above 64 actions.
+        estimates: The live parameters that the policy saw.
+        entry: Where the decision stands in the log.
+    """
+
+    id: str
+    action: Action
+    index: int
+    propensity: float
+    policy: PolicyName
+    mode: str
+    entry: str
+    probabilities: list[float] | None = None
+    estimates: dict[str, float] | None = None
+
+
+class DecisionBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What every point takes; each point's own path shows its context.
+
+    Attributes:
+        key: The entity that the decision is about, where the point declares what that is.
+        episode: Joins the decisions of one sequence, so that a canary's policy keeps the whole of it.
+        at: When it is made, in seconds since 1970; now, where left out.
+        allowed: The actions to choose from, by value; all that the context allows, where left out.
+        baseline: The action that the caller would take itself; taken in the modes `off` and `apprentice`.
+        deferred: The decision may not be used: it counts once it is activated.
+    """
+
+    context: dict[str, float]
+    id: Identifier | None = None
+    key: Identifier | None = None
+    episode: Identifier | None = None
+    at: EventTime | None = None
+    allowed: list[Action] | None = None
+    baseline: Action | None = None
+    deferred: bool = False
+
+
+class OutcomeRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What came of a decision: a value, or the fields from which the point computes one.
+
+    Attributes:
+        id: The decision's id.
+        outcome_id: Names one of several outcomes of a decision; the same id again is the same outcome.
+        early: The decision may not be in the log yet: keep the outcome until it is, instead of refusing it.
+    """
+
+    id: Identifier
+    key: Identifier | None = None
+    outcome_id: Identifier | None = None
+    value: Annotated[float, Meta(ge=-1e15, le=1e15)] | None = None
+    fields: dict[str, Annotated[float, Meta(ge=-1e15, le=1e15)]] | None = None
+    at: EventTime | None = None
+    early: bool = False
+
+
+class ActivateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Says that a deferred decision was really used."""
+
+    id: Identifier
+    key: Identifier | None = None
+    at: EventTime | None = None
+
+
+class WriteAnswer(Struct, frozen=True):
+    """Where a write stands in the log."""
+
+    id: str
+    entry: str
+
+
+class OutcomeSeen(Struct, frozen=True, omit_defaults=True):
+    """One outcome of a decision."""
+
+    value: float | None = None
+    fields: dict[str, Any] | None = None
+    at: float | None = None
+
+
+class Trace(Struct, frozen=True, omit_defaults=True):
+    """Everything about one decision: what was seen, what could have been chosen, what came of it.
+
+    Attributes:
+        draw: The uniform number that chose from `probabilities` by inverse distribution.
+        state: `pending`, `rewarded` or `defaulted`; `deferred` until it is activated, `inactive` if it never was.
+        reward: What its outcomes amount to so far, aggregated as the point declares.
+        outcomes: How many outcomes the learner has joined; `late` came after the wait and were not.
+        closed: Whether the wait for outcomes is over.
+    """
+
+    id: str
+    at: float
+    context: dict[str, Any]
+    action: Action
+    index: int
+    propensity: float
+    policy: PolicyName
+    mode: str
+    state: str
+    entry: str
+    key: str | None = None
+    episode: str | None = None
+    allowed: list[bool] | None = None
+    probabilities: list[float] | None = None
+    estimates: dict[str, float] | None = None
+    draw: float | None = None
+    arm: str = ""
+    arm_probability: float = 1.0
+    baseline: int | None = None
+    deferred: bool = False
+    reward: float | None = None
+    outcomes: int = 0
+    late: int = 0
+    closed: bool = False
+
+
+def partition_of(point: str, key: str | None = None) -> Partition:
+    """Where a point's decisions and outcomes are logged."""
+    return Partition.of(f"point:{point}", key)
+
+
+def answer_of(decided: Decided, entry: str, full: bool = False) -> DecisionAnswer:
+    """The answer that belongs to a stored decision."""
+    whole = decided.probabilities
+    return DecisionAnswer(
+        id=decided.id,
+        action=decided.action,
+        index=decided.index,
+        propensity=decided.propensity,
+        policy=policy_name(decided),
+        mode=decided.mode,
+        entry=entry,
+        probabilities=whole if whole is not None and (full or len(whole) <= WHOLE_VECTOR) else None,
+        estimates=decided.estimates,
+    )
+
+
+def policy_name(decided: Decided) -> PolicyName:
+    """The policy of a stored decision: rules have a kind, bundles a digest too."""
+    if decided.kind in (BASELINE, CALLER):
+        return PolicyName(None, decided.policy)
+    return PolicyName(decided.policy, decided.kind)
+
+
+def decided_in(entry: Entry) -> Decided:
+    """The decision in an entry."""
+    event = decode(entry.payload)
+    if not isinstance(event, Decided):
+        raise EventError(f"entry {entry.id} under the decision id {entry.event_id!r} is no decision")
+    return event
+
+
+class Decisions:
+    """The handlers of `/v1/decisions`."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._outcome = Decoder(OutcomeRequest)
+        self._activate = Decoder(ActivateRequest)
+
+    async def decide(self, call: Call) -> Answer:
+        """Chooses an action, and logs it durably with its probability before it is answered."""
+        served = self._api.point(call.path["point"])
+        point = served.point
+        request = point.decoder.decode(call.body)
+        self._api.check_time(request.at)
+        key = request.key if point.spec.key is not None else None
+        decided = decide(served, request, request.id or self._api.new_id(), key, self._api.secret)
+        partition = partition_of(point.name, key)
+        draft = Draft(draft_id(decided), digest(request), encode(decided))
+        outcome = await self._api.writer.append(partition, draft)
+        if isinstance(outcome, Conflict):
+            raise conflict("decision", decided.id)
+        if outcome.fresh:
+            self._api.telemetry.decision(point.name, decided.mode, decided.kind)
+        else:
+            decided = decided_in(outcome.entry)
+        return reply(answer_of(decided, token(partition, outcome.entry.id), flag(call, "full")))
+
+    async def outcomes(self, call: Call) -> Answer:
+        """Takes one outcome, or many as NDJSON, each joined to its decision by id.
+
+        A decision that the log does not know, or no longer remembers, is refused; `early` keeps the outcome instead,
+        until the decision appears.
+        """
+        point = self._api.point(call.path["point"]).point
+        if is_batch(call):
+            good, rejected = sift(call.body, lambda line: self._read_outcome(point, line))
+            return answered(await self._join(point, good, rejected))
+        outcome = self._read_outcome(point, call.body)
+        answer = await self._join(point, [(1, outcome)], [])
+        if answer.rejected:
+            raise self._refusal(point, outcome, answer.rejected[0])
+        return answered(replace(answer, id=outcome.id))
+
+    def _read_outcome(self, point: Point, raw: bytes) -> OutcomeRequest:
+        outcome = self._outcome.decode(raw)
+        self._api.check_time(outcome.at)
+        self._check_key(point, outcome.key)
+        if outcome.outcome_id in _RESERVED:
+            raise invalid("outcome_id", f"any id but {', '.join(_RESERVED)}", outcome.outcome_id)
+        if (outcome.value is None) == (outcome.fields is None):
+            raise invalid("value", "either value or fields", Plain("both" if outcome.fields else "neither"))
+        known = point.outcome_fields
+        for name in outcome.fields or ():
+            if name not in known:
+                raise invalid(f"fields.{name}", f"one of: {', '.join(known)}", name, known=known)
+        if outcome.fields is not None and (missing := [name for name in known if name not in outcome.fields]):
+            raise invalid(f"fields.{missing[0]}", "a number", NOTHING, known=known)
+        return outcome
+
+    async def _join(
+        self, point: Point, outcomes: list[tuple[int, OutcomeRequest]], rejected: list[Rejected]
+    ) -> BatchAnswer:
+        """Appends the outcomes whose decision is known; the others join the rejected."""
+        partition = partition_of(point.name)
+        ids = [scoped_id(outcome.id, outcome.key) for _, outcome in outcomes]
+        found = await self._api.store.ask(lambda store: store.log.find(partition, ids)) if ids else []
+        known: list[tuple[int, OutcomeRequest, Entry | None]] = []
+        for (line, outcome), entry in zip(outcomes, found, strict=True):
+            if entry is None and not outcome.early:
+                rejected.append(_unknown_decision(point, line, outcome))
+            else:
+                known.append((line, outcome, entry))
+        results = await self._api.writer.append_all(partition, [_rewarded_draft(outcome) for _, outcome, _ in known])
+        last, duplicates, accepted = "", 0, 0
+        for (line, outcome, entry), result in zip(known, results, strict=True):
+            if isinstance(result, Conflict):
+                rejected.append(rejection(line, conflict("outcome", _outcome_id(outcome))))
+                continue
+            accepted += 1
+            duplicates += not result.fresh
+            last = token(partition, result.entry.id)
+            delay = None if entry is None or not result.fresh else result.entry.at - entry.at
+            self._api.telemetry.outcome(point.name, "accepted" if result.fresh else "duplicate", delay)
+        for _ in rejected:
+            self._api.telemetry.outcome(point.name, "rejected")
+        return BatchAnswer(accepted, sorted(rejected, key=lambda line: line.line), duplicates, last)
+
+    def _refusal(self, point: Point, outcome: OutcomeRequest, rejected: Rejected) -> ProblemError:
+        """A single outcome's rejection as a problem."""
+        if rejected.status == 404:
+            return unknown_decision(point.name, outcome.id)
+        return conflict("outcome", _outcome_id(outcome))
+
+    async def activate(self, call: Call) -> Answer:
+        """Says that a deferred decision was really used: its outcomes count from now on."""
+        point = self._api.point(call.path["point"]).point
+        request = self._activate.decode(call.body)
+        self._api.check_time(request.at)
+        self._check_key(point, request.key)
+        await self._find(point, request.id, request.key)
+        event = Activated(id=f"{request.id}/activated", decision=request.id, key=request.key, at=request.at)
+        partition = partition_of(point.name, request.key)
+        result = await self._api.writer.append(partition, Draft(draft_id(event), digest(request), encode(event)))
+        if isinstance(result, Conflict):
+            raise conflict("activation", request.id)
+        return reply(WriteAnswer(request.id, token(partition, result.entry.id)))
+
+    async def trace(self, call: Call) -> Answer:
+        """Everything about one decision, with the state it is in now."""
+        point = self._api.point(call.path["point"]).point
+        decision_id, key = call.path["id"], call.query.get("key")
+        self._check_key(point, key)
+        entry = await self._find(point, decision_id, key)
+        partition = partition_of(point.name, key)
+        standing = await self._api.store.ask(lambda store: state_of(store.log, partition, decision_id, key))
+        return reply(_trace(decided_in(entry), token(partition, entry.id), standing, entry.at))
+
+    async def _find(self, point: Point, decision_id: str, key: str | None) -> Entry:
+        partition = partition_of(point.name, key)
+        ids = [scoped_id(decision_id, key)]
+        (entry,) = await self._api.store.ask(lambda store: store.log.find(partition, ids))
+        if entry is None:
+            raise unknown_decision(point.name, decision_id)
+        return entry
+
+    def _check_key(self, point: Point, key: str | None) -> None:
+        """A decision of a keyed point is known by key and id."""
+        if point.spec.key is not None and key is None:
+            raise invalid("key", f"the {point.spec.key} of the decision", NOTHING)
+        if point.spec.key is None and key is not None:
+            raise invalid("key", f"nothing: the point {point.name!r} declares no key", key)
+
+    def operations(self) -> list[Operation]:
+        """What can be done with decisions."""
+        full = Parameter("full", {"type": "boolean"}, "Give the whole distribution, however many actions there are")
+        key = Parameter("key", {"type": "string"}, "The decision's key, where the point declares one")
+        point, known = ("unknown-point", "unavailable"), ("unknown-point", "unknown-decision", "unavailable")
+        base = "/v1/decisions/{point}"
+        decide: dict[str, Any] = {"request": DecisionBody, "scope": "decide", "problems": (*point, "conflict")}
+        outcome: dict[str, Any] = {"request": OutcomeRequest, "scope": "ingest", "problems": (*known, "conflict")}
+        activate: dict[str, Any] = {"request": ActivateRequest, "scope": "decide", "problems": (*known, "conflict")}
+        trace: dict[str, Any] = {"query": (key,), "problems": (*known, "invalid-request")}
+        operations = [
+            Operation("POST", base, "Decide", self.decide, DecisionAnswer, query=(full,), **decide),
+            Operation("POST", f"{base}/outcomes", "Report outcomes", self.outcomes, BatchAnswer, batch=True, **outcome),
+            Operation("POST", f"{base}/activate", "Activate", self.activate, WriteAnswer, **activate),
+            Operation("GET", f"{base}/{{id}}", "Look a decision up", self.trace, Trace, **trace),
+        ]
+        return [operation.tagged("decisions") for operation in operations]
+
+
+def conflict(what: str, name: str) -> ProblemError:
+    """The 409 for an id that is taken by another payload."""
+    detail = f"The {what} {name!r} exists with another payload. Repeat it unchanged, or use a new id."
+    return ProblemError("conflict", detail, Fault("id", "a new id, or the same payload as before", shown(name)))
+
+
+def unknown_decision(point: str, decision_id: str) -> ProblemError:
+    """The 404 for a decision that the log does not know."""
+    allowed = f"the id of a decision of {point!r} that the log still remembers"
+    detail = (
+        f"There is no decision {decision_id!r} at {point!r}, or it is too long ago. Give the id as it was answered; "
+        "an outcome that may overtake its decision says early = true."
+    )
+    return ProblemError("unknown-decision", detail, Fault("id", allowed, shown(decision_id)))
+
+
+def state_of(log: Log, partition: Partition, decision_id: str, key: str | None) -> Standing | None:
+    """Where a decision stands, `None` where the learner has not got to it."""
+    data = log.lookup(partition, standing_field(decision_id, key))
+    return None if data is None else parse_standing(data)
+
+
+def _unknown_decision(point: Point, line: int, outcome: OutcomeRequest) -> Rejected:
+    return rejection(line, unknown_decision(point.name, outcome.id))
+
+
+def _outcome_id(outcome: OutcomeRequest) -> str:
+    return f"{outcome.id}/{outcome.outcome_id or ONLY_OUTCOME}"
+
+
+def _rewarded_draft(outcome: OutcomeRequest) -> Draft:
+    event = Rewarded(
+        id=_outcome_id(outcome),
+        decision=outcome.id,
+        key=outcome.key,
+        value=outcome.value,
+        fields=outcome.fields,
+        at=outcome.at,
+    )
+    # A caller that says `early` the first time and not when it repeats itself means the same outcome.
+    return Draft(draft_id(event), digest(replace(outcome, early=False)), encode(event))
+
+
+def _trace(decided: Decided, entry: str, standing: Standing | None, at: float) -> Trace:
+    waiting = "deferred" if decided.deferred else "pending"
+    return Trace(
+        id=decided.id,
+        at=at if decided.at is None else decided.at,
+        context=decided.context,
+        action=decided.action,
+        index=decided.index,
+        propensity=decided.propensity,
+        policy=policy_name(decided),
+        mode=decided.mode,
+        state=waiting if standing is None else standing.state,
+        entry=entry,
+        key=decided.key,
+        episode=decided.episode,
+        allowed=decided.allowed,
+        probabilities=decided.probabilities,
+        estimates=decided.estimates,
+        draw=decided.draw,
+        arm=decided.arm,
+        arm_probability=decided.arm_probability,
+        baseline=decided.baseline,
+        deferred=decided.deferred,
+        reward=None if standing is None else standing.reward,
+        outcomes=0 if standing is None else standing.outcomes,
+        late=0 if standing is None else standing.late,
+        closed=standing is not None and standing.closed,
+    )

@@ -1,0 +1,120 @@
+"""Points: which decisions can be asked for, and what belongs into a request."""
+
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from envs.dynamics import Field
+from service.api import Api
+from service.decide import ServedPoint
+from service.operations import Answer, Call, Operation, reply
+from service.points import Action, Point
+from service.releases import Release
+
+
+class FieldDescription(Struct, frozen=True):
+    """One number of a context: its unit and its bounds, where it has them."""
+
+    name: str
+    unit: str
+    low: float | None
+    high: float | None
+    doc: str
+
+
+class PointSummary(Struct, frozen=True):
+    """One point and what serves it."""
+
+    name: str
+    world: str
+    release: Release
+
+
+class PointDescription(Struct, frozen=True):
+    """Everything that a caller must know about a point.
+
+    Attributes:
+        actions: What an answer's `action` can be, by index.
+        outcome_fields: What an outcome's `fields` must hold, where it gives no value.
+    """
+
+    name: str
+    world: str
+    params: dict[str, Any]
+    ranges: dict[str, tuple[float, float]]
+    key: str | None
+    context: list[FieldDescription]
+    actions: list[Action]
+    action_unit: str
+    outcome_fields: list[str]
+    baseline: str
+    exploration: dict[str, Any]
+    outcome: dict[str, Any]
+    gate: dict[str, float]
+    release: Release
+
+
+class PointsAnswer(Struct, frozen=True):
+    """All points."""
+
+    points: list[PointSummary]
+
+
+class Points:
+    """The handlers of `/v1/points`."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def listed(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
+        """Every point, with what serves it."""
+        served = self._api.serving.now.points.values()
+        return reply(PointsAnswer([PointSummary(s.point.name, s.point.spec.world, s.release) for s in served]))
+
+    async def describe(self, call: Call) -> Answer:
+        """What belongs into a request to the point, what it may answer, and how outcomes count."""
+        return reply(description(self._api.point(call.path["point"])))
+
+    def operations(self) -> list[Operation]:
+        """What can be done with points."""
+        operations = [
+            Operation("GET", "/v1/points", "List points", self.listed, PointsAnswer),
+            Operation(
+                "GET",
+                "/v1/points/{point}",
+                "Describe a point",
+                self.describe,
+                PointDescription,
+                problems=("unknown-point",),
+            ),
+        ]
+        return [operation.tagged("points") for operation in operations]
+
+
+def description(served: ServedPoint) -> PointDescription:
+    """A point in full."""
+    point: Point = served.point
+    spec = point.spec
+    return PointDescription(
+        name=spec.name,
+        world=spec.world,
+        params=dict(spec.params),
+        ranges=dict(spec.ranges),
+        key=spec.key,
+        context=[_field(entry) for entry in point.context],
+        actions=list(point.actions),
+        action_unit=point.world.actions.unit,
+        outcome_fields=list(point.outcome_fields),
+        baseline=point.baseline_name,
+        exploration={"share": spec.exploration.share, "over": spec.exploration.over},
+        outcome={"wait": spec.outcome.wait, "default": spec.outcome.default, "aggregate": spec.outcome.aggregate},
+        gate={"tolerance": spec.gate.tolerance, "canary": spec.gate.canary, "confidence": spec.gate.confidence},
+        release=served.release,
+    )
+
+
+def _field(entry: Field) -> FieldDescription:
+    low = float(entry.low) if np.isfinite(entry.low) else None
+    high = float(entry.high) if np.isfinite(entry.high) else None
+    return FieldDescription(entry.name, entry.unit, low, high, entry.doc)

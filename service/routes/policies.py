@@ -1,0 +1,276 @@
+"""Policies: which bundles a point has, which of them serves, and the operator's hands on it."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, to_builtins
+from msgspec.structs import replace
+
+from agents.bundle import BundleError
+from agents.runtime import load
+from online.events import Released
+from service.api import Api
+from service.decoding import Decoder
+from service.jobs import Job
+from service.operations import Answer, Call, Operation, Parameter, reply
+from service.points import Identifier, Point
+from service.problems import Fault, ProblemError, invalid
+from service.registry import Registered
+from service.releases import Mode, Release, ReleaseError, promotion, rollback
+from service.store import Store
+
+BUNDLE = "application/octet-stream"
+_SCHEMA = {"type": "string", "format": "binary", "description": "A bundle, as `trimtab train --out` writes it"}
+
+Reason = Annotated[str, Meta(min_length=1, max_length=1000)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Order(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every change of a release carries: why, and who wants it; `id` makes a retry the same order."""
+
+    reason: Reason
+    actor: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
+    id: Identifier | None = None
+
+
+class PromoteOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Makes a bundle serve: the one named, else the candidate."""
+
+    digest: Digest | None = None
+
+
+class RollbackOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Drops the candidate, or goes back to what served before."""
+
+
+class ModeOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Changes how a point is served.
+
+    Attributes:
+        digest: For `shadow` and `canary` the candidate, in the other modes the bundle that is to be the incumbent;
+            where left out, the one that is there.
+        share: The candidate's share of the units in `canary`; the manifest's, where left out.
+    """
+
+    mode: Mode
+    digest: Digest | None = None
+    share: Annotated[float, Meta(gt=0, lt=1)] | None = None
+
+
+class TrainOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Asks for a training run; `params` are what `trimtab train` takes."""
+
+    params: dict[str, Any] = {}
+
+
+class PolicySummary(Struct, frozen=True):
+    """One bundle of a point."""
+
+    digest: str
+    kind: str
+    algo: str
+    steps: int
+    metrics: dict[str, float]
+    params: dict[str, Any]
+    ranges: dict[str, tuple[float, float]]
+    at: float
+    actor: str
+    note: str
+    role: str
+
+
+class PoliciesAnswer(Struct, frozen=True):
+    """What serves a point, and what could."""
+
+    point: str
+    release: Release
+    policies: list[PolicySummary]
+
+
+class ReleasesAnswer(Struct, frozen=True):
+    """Everything that has served a point, the newest first."""
+
+    releases: list[Release]
+
+
+class RegisteredAnswer(Struct, frozen=True):
+    """A bundle is registered under its content's digest."""
+
+    digest: str
+
+
+class JobAnswer(Struct, frozen=True):
+    """A job is queued."""
+
+    job: str
+
+
+class Policies:
+    """The handlers of `/v1/policies`."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._promote: Decoder[PromoteOrder] = Decoder(PromoteOrder)
+        self._rollback: Decoder[RollbackOrder] = Decoder(RollbackOrder)
+        self._mode: Decoder[ModeOrder] = Decoder(ModeOrder)
+        self._train: Decoder[TrainOrder] = Decoder(TrainOrder)
+
+    async def listed(self, call: Call) -> Answer:
+        """What serves the point, and every bundle that was registered for it, the newest first."""
+        point = self._point(call)
+        release, bundles = await self._api.store.ask(
+            lambda store: (store.registry.current(point.name, point.spec.mode), store.registry.bundles(point.name))
+        )
+        return reply(PoliciesAnswer(point.name, release, [_summary(bundle, release) for bundle in bundles]))
+
+    async def releases(self, call: Call) -> Answer:
+        """Everything that has served the point, the newest first: in which mode, since when, by whom and why."""
+        point = self._point(call)
+        history = await self._api.store.ask(lambda store: store.registry.history(point.name, point.spec.mode))
+        return reply(ReleasesAnswer(history[::-1]))
+
+    async def register(self, call: Call) -> Answer:
+        """Stores a bundle for the point; refused where it is altered or its card does not fit, saying how."""
+        point = self._point(call)
+        actor, note = call.query.get("actor", "operator"), call.query.get("note", "")
+
+        def put(store: Store) -> str:
+            digest = store.registry.register(point.name, call.body, point.check, actor=actor, note=note)
+            load(store.registry.bundle(digest))
+            return digest
+
+        try:
+            return reply(RegisteredAnswer(await self._api.store.ask(put)), 201)
+        except BundleError as error:
+            raise ProblemError("invalid-request", str(error), Fault("", "an intact bundle for this point")) from None
+
+    async def promote(self, call: Call) -> Answer:
+        """Makes a bundle serve the point, live: the one named, else the candidate."""
+        point, order = self._point(call), self._promote.decode(call.body)
+        await self._known(point, order.digest)
+        return await self._release(point, order, lambda history: promotion(history, order.digest))
+
+    async def rollback(self, call: Call) -> Answer:
+        """Drops the candidate; where there is none, what served before serves again."""
+        point, order = self._point(call), self._rollback.decode(call.body)
+        return await self._release(point, order, rollback)
+
+    async def mode(self, call: Call) -> Answer:
+        """Changes how the point is served."""
+        point, order = self._point(call), self._mode.decode(call.body)
+        await self._known(point, order.digest)
+        if order.share is not None and order.mode != "canary":
+            raise invalid("share", "left out, except in the mode canary", order.share)
+        return await self._release(point, order, lambda history: _in_mode(history[-1], order, point.spec.gate.canary))
+
+    async def train(self, call: Call) -> Answer:
+        """Queues a training run, which an adapter takes; follow it at `/v1/jobs/{job}`."""
+        point, order = self._point(call), self._train.decode(call.body)
+        params = {**order.params, "reason": order.reason, "actor": order.actor}
+        job = Job(order.id or self._api.new_id(), point.name, "train", params)
+        try:
+            return reply(JobAnswer(await self._api.store.ask(lambda store: store.registry.submit(job))), 202)
+        except ValueError as error:
+            raise ProblemError("conflict", str(error), Fault("id", "a new id")) from None
+
+    def _point(self, call: Call) -> Point:
+        return self._api.point(call.path["point"]).point
+
+    async def _known(self, point: Point, digest: str | None) -> None:
+        """Refuses a digest that was never registered for the point."""
+        if digest is None:
+            return
+        bundles = await self._api.store.ask(lambda store: store.registry.bundles(point.name))
+        known = tuple(bundle.digest for bundle in bundles)
+        if digest not in known:
+            there = f"there are: {', '.join(name[:12] for name in known)}" if known else "there are none yet"
+            detail = f"No bundle {digest[:12]} is registered for {point.name!r}; {there}."
+            raise ProblemError("unknown-policy", detail, Fault("digest", "a registered bundle's digest", digest, known))
+
+    async def _release(self, point: Point, order: Order, step: Any) -> Answer:
+        """Takes one step from where the point stands, and answers when this process serves it."""
+        at = self._api.clock()
+
+        def take(store: Store) -> Release:
+            history = store.registry.history(point.name, point.spec.mode)
+            wanted: Release = step(history)
+            on_trial = wanted.mode in ("shadow", "canary")
+            event = Released(
+                id=order.id or self._api.new_id(),
+                point=point.name,
+                bundle=wanted.candidate if on_trial else wanted.incumbent,
+                mode=wanted.mode,
+                share=wanted.share if wanted.mode == "canary" else None,
+                actor=order.actor,
+                reason=order.reason,
+                at=at,
+            )
+            store.registry.release(point.name, event)
+            return store.registry.current(point.name, point.spec.mode)
+
+        try:
+            release = await self._api.store.ask(take)
+        except ReleaseError as error:
+            raise ProblemError("conflict", f"{point.name}: {error}.", Fault("digest", str(error))) from None
+        await self._api.serving.settle()
+        return reply(release)
+
+    def operations(self) -> list[Operation]:
+        """What can be done with policies."""
+        looked: dict[str, Any] = {"tag": "policies", "problems": ("unknown-point", "unavailable")}
+        ordered: dict[str, Any] = {
+            "tag": "policies",
+            "scope": "operate",
+            "problems": ("unknown-point", "unknown-policy", "conflict", "unavailable"),
+            "example": {"reason": "beats the incumbent"},
+        }
+        notes = tuple(Parameter(name, {"type": "string"}, doc) for name, doc in _NOTES.items())
+        base = "/v1/policies/{point}"
+        register = {**ordered, "request": _SCHEMA, "consumes": BUNDLE, "query": notes, "status": 201, "example": None}
+        mode = {**ordered, "request": ModeOrder, "example": {"mode": "live", "reason": "trial is over"}}
+        train = {**ordered, "request": TrainOrder, "status": 202}
+        return [
+            Operation("GET", base, "List policies", self.listed, PoliciesAnswer, **looked),
+            Operation("GET", f"{base}/releases", "List releases", self.releases, ReleasesAnswer, **looked),
+            Operation("POST", base, "Register a bundle", self.register, RegisteredAnswer, **register),
+            Operation("POST", f"{base}/promote", "Promote", self.promote, Release, request=PromoteOrder, **ordered),
+            Operation("POST", f"{base}/rollback", "Go back", self.rollback, Release, request=RollbackOrder, **ordered),
+            Operation("POST", f"{base}/mode", "Change the mode", self.mode, Release, **mode),
+            Operation("POST", f"{base}/train", "Train", self.train, JobAnswer, **train),
+        ]
+
+
+_NOTES = {"actor": "Who registers it", "note": "Where it comes from"}
+
+
+def _summary(bundle: Registered, release: Release) -> PolicySummary:
+    card = bundle.card
+    roles = {release.incumbent: "incumbent", release.candidate: "candidate"}
+    return PolicySummary(
+        digest=bundle.digest,
+        kind=card.kind,
+        algo=card.algo,
+        steps=card.steps,
+        metrics=card.metrics,
+        params=to_builtins(card.params),
+        ranges=card.ranges,
+        at=bundle.at,
+        actor=bundle.actor,
+        note=bundle.note,
+        role=roles.get(bundle.digest, ""),
+    )
+
+
+def _in_mode(now: Release, order: ModeOrder, share: float) -> Release:
+    """The release after a change of mode.
+
+    Raises:
+        ReleaseError: A trial without a candidate.
+    """
+    if order.mode in ("shadow", "canary"):
+        candidate = order.digest or now.candidate
+        if candidate is None:
+            raise ReleaseError(f"{order.mode} needs a candidate: name a registered bundle's digest")
+        given = order.share if order.share is not None else share
+        return replace(now, mode=order.mode, candidate=candidate, share=given if order.mode == "canary" else 0.0)
+    return replace(now, mode=order.mode, incumbent=order.digest or now.incumbent, candidate=None, share=0.0)

@@ -1,0 +1,230 @@
+"""The system as a whole: health, metrics, what has happened, and the page that shows it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from importlib import resources
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from online.log import EntryId
+from service import telemetry
+from service.api import Api
+from service.feed import Note
+from service.jobs import Job
+from service.operations import Answer, Call, Operation, reply
+from service.problems import Kind, ProblemError
+from service.releases import Release
+from service.serving import PointState, Served
+
+HTML = "text/html; charset=utf-8"
+EVENTS = "text/event-stream"
+_STALE_S = 5.0
+_JOBS = 20
+_POLL_S = 0.25
+_KEEP_ALIVE_S = 15.0
+
+
+class Health(Struct, frozen=True):
+    """A sign of life."""
+
+    status: str
+
+
+class ProcessView(Struct, frozen=True):
+    """One process: since when it runs, and when it last said so."""
+
+    process: str
+    pid: int
+    started: float
+    age_s: float
+    detail: dict[str, Any]
+
+
+class ModelView(Struct, frozen=True):
+    """One model: what it has learned, how well it does, how far behind it is."""
+
+    name: str
+    task: str
+    learned: int
+    metrics: dict[str, float]
+    baseline: dict[str, float]
+    alarms: int
+    drift: bool
+    rejected: int
+    lag: int
+
+
+class ValueView(Struct, frozen=True):
+    """What one policy has earned in one arm; `mean` is per decision that has its reward."""
+
+    policy: str
+    arm: str
+    decisions: int
+    rewarded: int
+    defaulted: int
+    mean: float | None
+
+
+class PointView(Struct, frozen=True):
+    """One point: what serves it, and what its policies have earned."""
+
+    name: str
+    world: str
+    baseline: str
+    release: Release
+    decisions: int
+    pending: int
+    rejected: int
+    lag: int
+    values: list[ValueView]
+    error: str
+
+
+class SystemAnswer(Struct, frozen=True):
+    """The whole service at one moment; `age_s` is how long ago its store was last read."""
+
+    at: float
+    age_s: float
+    processes: list[ProcessView]
+    models: list[ModelView]
+    points: list[PointView]
+    jobs: list[Job]
+    feed: list[Note]
+
+
+class System:
+    """The handlers of everything that is about the service itself."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._page = (resources.files("service") / "page" / "index.html").read_bytes()
+
+    async def live(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
+        """Whether the process answers at all. Restart it where it does not."""
+        return reply(Health("alive"))
+
+    async def ready(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
+        """Whether requests should be sent here: the store was read within the last seconds, and writes get through."""
+        age = self._age(self._api.serving.now)
+        if age is None or age > _STALE_S:
+            said = "has not been read yet" if age is None else f"has been silent for {age:.1f} s"
+            raise ProblemError("unavailable", f"The store {said}.", headers={"Retry-After": "1"})
+        if not self._api.writer.healthy:
+            raise ProblemError("unavailable", "Writes do not get through.", headers={"Retry-After": "1"})
+        return reply(Health("ready"))
+
+    async def metrics(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
+        """What this process has counted, for Prometheus."""
+        return Answer(self._api.telemetry.text(), media_type=telemetry.MEDIA_TYPE)
+
+    async def system(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
+        """Everything that the status page shows."""
+        served, now = self._api.serving.now, self._api.clock()
+        return reply(
+            SystemAnswer(
+                at=now,
+                age_s=self._age(served) or 0.0,
+                processes=[
+                    ProcessView(beat.process, beat.pid, beat.started, max(0.0, now - beat.at), dict(beat.detail))
+                    for beat in served.heartbeats
+                ],
+                models=_models(served),
+                points=_points(served),
+                jobs=list(served.jobs[:_JOBS]),
+                feed=[note for _, note in served.notes],
+            )
+        )
+
+    async def page(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
+        """The status page."""
+        return Answer(self._page, media_type=HTML)
+
+    def _age(self, served: Served) -> float | None:
+        return None if served.at is None else max(0.0, self._api.clock() - served.at)
+
+    async def feed(self, request: Request) -> StreamingResponse:
+        """What happens, as server-sent events; `Last-Event-ID` goes on where a connection broke off."""
+        last = _last_event(request.headers.get("last-event-id", ""))
+        return StreamingResponse(self._follow(request, last), media_type=EVENTS, headers={"cache-control": "no-store"})
+
+    async def _follow(self, request: Request, last: EntryId) -> AsyncIterator[bytes]:
+        yield b"retry: 1000\n\n"
+        silent = 0.0
+        while not self._api.serving.closing and not await request.is_disconnected():
+            for entry, note in self._api.serving.now.notes:
+                if entry > last:
+                    last, silent = entry, 0.0
+                    yield b"id: %s\nevent: %s\ndata: %s\n\n" % (
+                        str(entry).encode(),
+                        note.kind.encode(),
+                        msgspec.json.encode(note),
+                    )
+            if silent >= _KEEP_ALIVE_S:
+                silent = 0.0
+                yield b": still here\n\n"
+            await asyncio.sleep(_POLL_S)
+            silent += _POLL_S
+
+    def operations(self) -> list[Operation]:
+        """What can be asked about the service."""
+        away: tuple[Kind, ...] = ("unavailable",)
+        return [
+            Operation("GET", "/v1/system", "Look at everything", self.system, SystemAnswer),
+            Operation("GET", "/health/live", "Is it alive?", self.live, Health, limited=False),
+            Operation("GET", "/health/ready", "Is it ready?", self.ready, Health, limited=False, problems=away),
+            Operation("GET", "/metrics", "Metrics", self.metrics, None, limited=False, media_type=telemetry.MEDIA_TYPE),
+            Operation("GET", "/", "The status page", self.page, None, limited=False, media_type=HTML),
+        ]
+
+
+def _last_event(text: str) -> EntryId:
+    try:
+        return EntryId.parse(text)
+    except ValueError:
+        return EntryId(0, 0)
+
+
+def _models(served: Served) -> list[ModelView]:
+    return [
+        ModelView(
+            name=model.spec.name,
+            task=model.spec.task,
+            learned=model.learner.learned,
+            metrics=model.learner.metrics(),
+            baseline=model.learner.baseline(),
+            alarms=len(model.learner.alarms),
+            drift=model.is_drifting,
+            rejected=model.progress.rejected,
+            lag=model.progress.lag,
+        )
+        for model in served.models.values()
+    ]
+
+
+def _points(served: Served) -> list[PointView]:
+    views = []
+    for name, point in served.points.items():
+        state = served.states.get(name, PointState())
+        values = [
+            ValueView(policy, arm, value.decisions, value.rewarded, value.defaulted, value.mean)
+            for (policy, arm), value in state.values.items()
+        ]
+        views.append(
+            PointView(
+                name=name,
+                world=point.point.spec.world,
+                baseline=point.point.baseline_name,
+                release=point.release,
+                decisions=sum(value.decisions for value in values),
+                pending=state.pending,
+                rejected=state.progress.rejected,
+                lag=state.progress.lag,
+                values=values,
+                error=served.errors.get(f"point:{name}", ""),
+            )
+        )
+    return views
