@@ -132,7 +132,7 @@ def shown(value: Any) -> str:
     if value is msgspec.UNSET:
         return ""
     if isinstance(value, Plain):
-        return value
+        return str(value)
     if isinstance(value, float) and value - value != 0:
         return "a number beyond 1.8e308"
     try:
