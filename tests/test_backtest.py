@@ -1,0 +1,165 @@
+"""The back-test against bare River loops, written out here; rows are River's own data, keys sorted."""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from river import datasets, drift, linear_model, metrics, optim, preprocessing
+
+from online.backtest import Delay, Row, backtest
+from online.log import Log
+from online.memory_log import MemoryLog
+from online.specs import ModelSpec, model_spec
+
+LOGISTIC = [
+    {"use": "preprocessing.StandardScaler"},
+    {"use": "linear_model.LogisticRegression", "optimizer": {"use": "optim.SGD", "lr": 0.005}},
+]
+
+
+def spec(**changes: Any) -> ModelSpec:
+    table = {"task": "binary", "pipeline": LOGISTIC, "metrics": ["Accuracy", "ROCAUC", "LogLoss"]}
+    return model_spec("phishing", table | changes)
+
+
+def bare_model() -> Any:
+    return preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(0.005))
+
+
+def rows() -> list[tuple[dict[str, Any], bool]]:
+    return [({name: x[name] for name in sorted(x)}, y) for x, y in datasets.Phishing()]
+
+
+def cases() -> list[Row]:
+    return [Row(x, y) for x, y in rows()]
+
+
+def test_phishing_gives_the_published_accuracy_and_that_of_a_bare_loop(log: Log) -> None:
+    model, accuracy, auc, loss = bare_model(), metrics.Accuracy(), metrics.ROCAUC(), metrics.LogLoss()
+    for x, y in rows():
+        probabilities = model.predict_proba_one(x)
+        accuracy.update(y, model.predict_one(x))
+        auc.update(y, probabilities)
+        loss.update(y, probabilities)
+        model.learn_one(x, y)
+    found = backtest(spec(), cases(), log)
+    assert found.metrics == {"Accuracy": accuracy.get(), "ROCAUC": auc.get(), "LogLoss": loss.get()}
+    assert found.metrics["Accuracy"] == 0.8872
+    assert found.rows == found.counts["learned"] == 1250
+    # Published for NoChangeClassifier, which has no prediction for the first row.
+    assert round(found.baseline["no-change accuracy"], 6) == 0.515612
+
+
+@pytest.mark.parametrize("restart_at", [0, 1, 600, 1249])
+def test_a_restart_changes_nothing(log: Log, restart_at: int) -> None:
+    unbroken = backtest(spec(), cases(), MemoryLog())
+    restarted = backtest(spec(), cases(), log, restart_at=restart_at)
+    assert restarted.restarts == 1
+    assert (restarted.metrics, restarted.counts, restarted.alarms) == (
+        unbroken.metrics,
+        unbroken.counts,
+        unbroken.alarms,
+    )
+
+
+@pytest.mark.parametrize("delay", [1, 7, 300, 5_000])
+def test_with_delayed_labels_every_figure_is_that_of_a_bare_loop_with_the_same_delay(log: Log, delay: int) -> None:
+    model, accuracy = bare_model(), metrics.Accuracy()
+    waiting: deque[tuple[dict[str, Any], bool, Any]] = deque()
+    for number, (x, y) in enumerate(rows()):
+        if number > delay:
+            features, label, predicted = waiting.popleft()
+            accuracy.update(label, predicted)
+            model.learn_one(features, label)
+        waiting.append((x, y, model.predict_one(x)))
+    for features, label, predicted in waiting:
+        accuracy.update(label, predicted)
+        model.learn_one(features, label)
+    found = backtest(spec(metrics=["Accuracy"]), cases(), log, delay=Delay(rows=delay), restart_at=777)
+    assert found.metrics == {"Accuracy": accuracy.get()}
+    assert found.counts["labelled"] == 1250
+    assert found.counts["pending"] == 0
+
+
+def test_labels_that_never_come_leave_the_rest_exact(log: Log) -> None:
+    chance = random.Random(7)
+    known = [chance.random() < 0.3 for _ in range(1250)]
+    model, accuracy = bare_model(), metrics.Accuracy()
+    for (x, y), labelled in zip(rows(), known, strict=True):
+        if labelled:
+            accuracy.update(y, model.predict_one(x))
+            model.learn_one(x, y)
+    model_table = spec(metrics=["Accuracy"], label_wait=100.0)
+    found = backtest(model_table, cases(), log, delay=Delay(probability=0.3, chance=random.Random(7).random))
+    assert found.metrics == {"Accuracy": accuracy.get()}
+    assert found.counts["labelled"] == sum(known)
+    # Rows are one second apart: what was asked 100 s before the end still waits.
+    never = [number for number, labelled in enumerate(known) if not labelled]
+    assert found.counts["defaulted"] == sum(number + 100.0 <= 1249 for number in never)
+    assert found.counts["pending"] == len(never) - found.counts["defaulted"]
+
+
+def test_labels_delayed_in_time_wait_for_event_time() -> None:
+    hourly = [Row(row.features, row.label, at=3_600.0 * number) for number, row in enumerate(cases())]
+    by_time = backtest(spec(), hourly, MemoryLog(clock=lambda: 1e10), delay=Delay(seconds=3.5 * 3_600))
+    by_rows = backtest(spec(), cases(), MemoryLog(), delay=Delay(rows=3))
+    assert by_time.metrics == by_rows.metrics
+
+
+def test_alarms_are_those_of_a_bare_detector_with_their_rows_and_evidence(log: Log) -> None:
+    flipped = [Row(x, y if number < 800 else not y) for number, (x, y) in enumerate(rows())]
+    model, detector, expected = bare_model(), drift.ADWIN(), []
+    for number, row in enumerate(flipped):
+        detector.update(float(model.predict_one(row.features) != row.label))
+        if detector.drift_detected:
+            expected.append(number)
+        model.learn_one(row.features, row.label)
+    found = backtest(spec(), flipped, log, restart_at=820)
+    assert [alarm.row for alarm in found.alarms] == expected
+    first = found.alarms[0]
+    assert (first.signal, first.detector) == ("error", "ADWIN")
+    assert first.evidence["recent"] > first.evidence["before"] + 0.2
+    assert 800 < first.row < 900
+
+
+@pytest.mark.parametrize("on_drift", ["reset", "replace"])
+def test_acting_on_a_drift_beats_keeping_the_model(on_drift: str) -> None:
+    flipped = [Row(x, y if number < 625 else not y) for number, (x, y) in enumerate(rows())] * 2
+    keeping = backtest(spec(on_drift="keep"), flipped, MemoryLog())
+    acting = backtest(spec(on_drift=on_drift), flipped, MemoryLog())
+    assert keeping.alarms
+    assert acting.metrics["Accuracy"] > keeping.metrics["Accuracy"]
+
+
+def test_a_model_that_raises_stops_learning_at_the_alarm() -> None:
+    flipped = [Row(x, y if number < 800 else not y) for number, (x, y) in enumerate(rows())]
+    found = backtest(spec(on_drift="raise"), flipped, MemoryLog())
+    assert found.counts["learned"] == found.alarms[0].row
+    assert found.counts["labelled"] == 1250
+
+
+def test_progress_is_told_now_and_then() -> None:
+    told: list[int] = []
+    backtest(spec(), cases() * 2, MemoryLog(), progress=told.append)
+    assert told == [1_000, 2_000]
+
+
+def test_a_key_has_a_model_of_its_own(make_log: Callable[..., Log]) -> None:
+    mixed = [Row(row.features, row.label, key=f"site-{number % 3}") for number, row in enumerate(cases())]
+    accuracy = metrics.Accuracy()
+    models = {f"site-{number}": bare_model() for number in range(3)}
+    for row in mixed:
+        model = models[str(row.key)]
+        accuracy.update(row.label, model.predict_one(row.features))
+        model.learn_one(row.features, row.label)
+    found = backtest(spec(key="site", metrics=["Accuracy"]), mixed, make_log(), restart_at=500)
+    assert found.metrics == {"Accuracy": accuracy.get()}
+
+
+def test_keys_that_leave_memory_come_back(log: Log) -> None:
+    mixed = [Row(row.features, row.label, key=f"site-{number % 50}") for number, row in enumerate(cases())]
+    all_in_memory = backtest(spec(key="site"), mixed, MemoryLog())
+    two_in_memory = backtest(spec(key="site", keys=2), mixed, log)
+    assert two_in_memory.metrics == all_in_memory.metrics
