@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from service.problems import NOTHING, Fault, ProblemError, shown
+from service.problems import Fault, ProblemError, shown
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def explain(message: str, value: Any, type_: Any, allowed: Mapping[str, str]) ->
     steps = _concrete(steps, value, text)
     if missing := _MISSING.match(text):
         path = _joined([*steps, missing["name"]])
-        return Fault(path, allowed.get(path, "required"), NOTHING)
+        return Fault(path, allowed.get(path, "required"), "nothing")
     if unknown := _UNKNOWN.match(text):
         names = _fields_at(type_, steps)
         words = f"one of: {', '.join(names)}" if names else "no further fields"
