@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from agents.evaluate import Evaluation
-from agents.gate import simulation_gate
+from agents.gate import (
+    CanaryRule,
+    Units,
+    Verdict,
+    canary_gate,
+    conclude,
+    confidence_sequence,
+    posterior_gate,
+    simulation_gate,
+    units_needed,
+)
 
 
 def exact(value: float) -> Evaluation:
@@ -59,3 +69,113 @@ def test_the_reasons_hold_the_figures() -> None:
 def test_a_negative_tolerance_is_refused() -> None:
     with pytest.raises(ValueError, match="give 0 or more"):
         simulation_gate(exact(1.0), exact(1.0), -0.1)
+
+
+def canary(rng: np.random.Generator, n: int, gain: float, share: float = 0.1) -> Units:
+    """Seasons worth 36 ± 4.4, the candidate's moved by `gain`."""
+    arm = rng.random(n) < share
+    return Units(arm, rng.normal(36, 4.4, n) + gain * arm, np.full(n, share))
+
+
+def promoted_at(units: Units, rule: CanaryRule) -> int | None:
+    """The first look, of those after every single unit, at which the gate says `better`."""
+    found = confidence_sequence(units, rule)
+    above = found.gain - found.half > 0
+    return int(found.looks[np.argmax(above)]) if above.any() else None
+
+
+@pytest.mark.parametrize("gain", [0.0, -0.36])
+def test_continuous_looking_promotes_a_candidate_that_is_no_better_in_at_most_five_of_a_hundred(gain: float) -> None:
+    rng = np.random.default_rng(11)
+    rule = CanaryRule(planned=1500)
+    promotions = sum(promoted_at(canary(rng, 4000, gain), rule) is not None for _ in range(1000))
+    assert promotions <= 50
+
+
+def test_the_announced_number_of_units_has_the_power_that_was_announced() -> None:
+    rng = np.random.default_rng(12)
+    gain = 0.05 * 36
+    needed = units_needed(gain, 4.4, 0.1)
+    rule = CanaryRule(planned=needed)
+    seen = 0
+    for _ in range(1000):
+        at = promoted_at(canary(rng, needed, gain), rule)
+        seen += at is not None
+    assert seen >= 800
+
+
+def test_the_sequence_covers_the_truth_at_all_looks_together() -> None:
+    rng = np.random.default_rng(13)
+    missed = 0
+    for _ in range(500):
+        found = confidence_sequence(canary(rng, 3000, 1.0, 0.3), CanaryRule(planned=1000))
+        missed += bool((np.abs(found.gain - 1.0) > found.half).any())
+    assert missed <= 25
+
+
+def test_skewed_values_do_not_break_the_sequence() -> None:
+    rng = np.random.default_rng(14)
+    promotions = 0
+    for _ in range(500):
+        n = 4000
+        value = rng.exponential(10, n) * (rng.random(n) < 0.3)
+        units = Units(rng.random(n) < 0.2, value, np.full(n, 0.2))
+        promotions += promoted_at(units, CanaryRule(planned=1500, warm_up=100)) is not None
+    assert promotions <= 25
+
+
+def test_a_candidate_that_loses_beyond_the_tolerance_is_rolled_back() -> None:
+    units = canary(np.random.default_rng(15), 6000, -3.0)
+    assert canary_gate(units, CanaryRule()).verdict == "worse"
+
+
+def test_a_loss_within_the_tolerance_is_not_called_worse() -> None:
+    units = canary(np.random.default_rng(16), 20_000, -0.1)
+    assert canary_gate(units, CanaryRule(tolerance=0.01)).verdict == "not enough evidence"
+
+
+def test_the_gate_says_what_the_sequence_says_at_its_last_look() -> None:
+    units = canary(np.random.default_rng(17), 3000, 2.5)
+    found = confidence_sequence(units, CanaryRule())
+    assert (canary_gate(units, CanaryRule()).verdict == "better") == bool(found.gain[-1] - found.half[-1] > 0)
+
+
+def test_a_spent_budget_is_said() -> None:
+    verdict = canary_gate(canary(np.random.default_rng(18), 500, 0.0), CanaryRule(budget=500))
+    assert verdict.verdict == "not enough evidence"
+    assert "budget of 500 units is spent" in verdict.reasons[1]
+
+
+def test_too_few_units_or_one_arm_alone_say_nothing() -> None:
+    assert canary_gate(canary(np.random.default_rng(19), 40, 9.0), CanaryRule()).verdict == "not enough evidence"
+    one = Units(np.ones(500, bool), np.ones(500), np.full(500, 0.5))
+    assert canary_gate(one, CanaryRule()).verdict == "not enough evidence"
+
+
+def test_a_unit_uses_only_means_of_units_before_it() -> None:
+    units = canary(np.random.default_rng(20), 300, 1.0)
+    whole = confidence_sequence(units, CanaryRule())
+    part = confidence_sequence(Units(units.candidate[:200], units.value[:200], units.share[:200]), CanaryRule())
+    assert whole.gain[: len(part.gain)] == pytest.approx(part.gain)
+    assert whole.half[: len(part.half)] == pytest.approx(part.half)
+
+
+def test_a_share_of_one_is_no_canary() -> None:
+    with pytest.raises(ValueError, match="both arms"):
+        Units(np.ones(2, bool), np.ones(2), np.ones(2))
+
+
+def test_the_posterior_gate_weighs_the_worlds_by_belief() -> None:
+    candidate, incumbent = np.array([2.0, 2.0, 0.0]), np.ones(3)
+    assert posterior_gate(candidate, incumbent).verdict == "not enough evidence"
+    assert posterior_gate(candidate, incumbent, np.array([0.5, 0.49, 0.01])).verdict == "better"
+    assert posterior_gate(candidate, incumbent, np.array([0.01, 0.01, 0.98]), 0.01).verdict == "worse"
+
+
+def test_one_gate_that_says_worse_is_enough_and_all_needed_must_say_better() -> None:
+    better, worse, open_ = (Verdict(word, ("r",)) for word in ("better", "worse", "not enough evidence"))
+    assert conclude({"simulation": better, "canary": worse}, ("canary",)).verdict == "worse"
+    assert conclude({"simulation": better, "canary": open_}, ("simulation",)).verdict == "better"
+    left = conclude({"simulation": better}, ("simulation", "canary"))
+    assert left.verdict == "not enough evidence"
+    assert "canary" in left.reasons[-1]
