@@ -251,7 +251,7 @@ class MemoryLog:
     def _fenced(self, partition: Partition, epoch: int) -> _Stream:
         stream = self._stream(partition)
         if stream.epoch != epoch:
-            raise Fenced(f"{partition} is at epoch {stream.epoch}, owned by {stream.owner!r}; epoch {epoch} is over")
+            raise Fenced(f"{partition} has another owner, {stream.owner!r}; epoch {epoch} is over")
         return stream
 
     @staticmethod

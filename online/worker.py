@@ -167,7 +167,8 @@ class Worker:
                 return fold
         first = self._log.read(self.partition, START, 1)
         if first and first[0].number != 1:
-            raise LogLost(f"{self.partition}: no snapshot can be opened, and the log begins at entry {first[0].number}")
+            gone = f"no snapshot can be opened, and the log begins at entry {first[0].number}, not at the first"
+            raise LogLost(f"{self.partition}: {gone}: restore a backup")
         self._log.reset(self.partition, epoch)
         self._kept, self._sealed = START, None
         return self._make(None, parts)
