@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from hashlib import blake2b
 from importlib import metadata
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from agents.policy import MAX_SECRET
 from online.log import Blob, Log
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
@@ -42,27 +44,36 @@ _GRACE_S = 5
 LogFactory = Callable[[], Log]
 
 
-def create(settings: Settings, manifest: Manifest, make_log: LogFactory, blob: Blob) -> FastAPI:
+def create(
+    settings: Settings, manifest: Manifest, make_log: LogFactory, blob: Blob, clock: Callable[[], float] = time.time
+) -> FastAPI:
     """The application that serves `manifest`.
 
     Args:
         make_log: Makes a log of its own for each thread.
         blob: Shared by all threads.
+        clock: Seconds since the epoch.
     """
 
     def make_store() -> Store:
         log = make_log()
-        return Store(log, blob, Registry(log, blob, time.time))
+        return Store(log, blob, Registry(log, blob, clock))
 
     secret = settings.secret.get_secret_value().encode()
     api = Api(
-        serving=Serving(manifest, make_store, secret, time.time, NAME),
+        serving=Serving(manifest, make_store, secret, clock, NAME),
         writer=Writer(make_log),
         store=StoreThread(make_store),
         telemetry=Telemetry(),
-        secret=secret[:64],
+        secret=drawing_key(secret),
+        clock=clock,
     )
     return application(api, manifest)
+
+
+def drawing_key(secret: bytes) -> bytes:
+    """The secret as a key of draws, which has at most 64 bytes."""
+    return secret if len(secret) <= MAX_SECRET else blake2b(secret).digest()
 
 
 def application(api: Api, manifest: Manifest) -> FastAPI:
@@ -84,6 +95,7 @@ def application(api: Api, manifest: Manifest) -> FastAPI:
 
     app = FastAPI(title="Trimtab", version=version, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     gate = Gate(IN_FLIGHT)
+    app.state.api = api
     app.router.routes.extend(_routes(operations, gate, Limits(), api.telemetry))
     app.router.routes.append(Route("/v1/feed", System(api).feed, methods=["GET"]))
     document.content = openapi.document(_documented(operations, manifest), version=version)

@@ -156,7 +156,11 @@ class Endpoint:
                 entered = True
             media_type, length = _headers(scope)
             body = await read_body(receive, length, self._limits) if operation.request is not None else b""
-            query = dict(parse_qsl(scope["query_string"].decode("latin-1"))) if scope["query_string"] else {}
+            query = (
+                dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+                if scope["query_string"]
+                else {}
+            )
             return await operation.handler(Call(scope["path_params"], query, media_type, body))
         except ProblemError as error:
             return problem(error)

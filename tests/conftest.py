@@ -6,16 +6,29 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 import redis
+from fastapi.testclient import TestClient
+from onnx import TensorProto, helper, numpy_helper
 
+from agents.bundle import Actions, Card, ObservationField, pack
 from online.log import Blob, Log
 from online.memory_log import MemoryBlob, MemoryLog
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
+from online.worker import Pace, Worker
+from service.api import Api
+from service.app import create
+from service.learners import folds
+from service.manifest import parse
+from service.settings import Settings
 
 
 @dataclass
@@ -142,3 +155,159 @@ def blob(request: pytest.FixtureRequest) -> Blob:
     if request.param == "memory":
         return MemoryBlob()
     return RedisBlob(request.getfixturevalue("redis_client"))
+
+
+SECRET = "a secret of the tests, long enough"
+
+MANIFEST: dict[str, Any] = {
+    "models": {
+        "churn": {
+            "task": "binary",
+            "pipeline": [
+                {"use": "preprocessing.StandardScaler"},
+                {"use": "linear_model.LogisticRegression", "optimizer": {"use": "optim.SGD", "lr": 0.1}},
+            ],
+            "features": {"x": {"type": "number", "required": True, "range": [-10, 10], "unit": "K"}, "note": "text"},
+        },
+        "demand": {
+            "task": "regression",
+            "key": "sku",
+            "pipeline": [{"use": "linear_model.LinearRegression"}],
+        },
+    },
+    "points": {
+        "price": {
+            "world": "pricing",
+            "params": {"stock": 5, "periods": 10, "volume": 2.7, "prices": [1.0, 1.5, 2.0, 2.5]},
+            "ranges": {"volume": [0.5, 8.0]},
+            "mode": "live",
+            "exploration": {"share": 0.2, "over": "allowed"},
+            "outcome": {"wait": "1h", "default": 0.0},
+        },
+        "fare": {
+            "world": "pricing",
+            "params": {"stock": 5, "periods": 10, "prices": [1.0, 1.5, 2.0, 2.5]},
+            "key": "route",
+            "mode": "apprentice",
+            "baseline": 2.0,
+            "outcome": {"wait": "1h", "aggregate": "max"},
+        },
+    },
+}
+
+
+@dataclass
+class Service:
+    """The API over one store, with the learners stepped by hand: nothing happens behind a test's back."""
+
+    client: TestClient
+    make_log: Callable[..., Log]
+    blob: Blob
+    clock: Clock
+    workers: list[Worker]
+
+    @property
+    def api(self) -> Api:
+        api: Api = self.client.app.state.api  # type: ignore[attr-defined]
+        return api
+
+    def settle(self) -> None:
+        """Let the learners learn what is there, and the API see it."""
+        for worker in self.workers:
+            for _ in range(1000):
+                if not worker.step():
+                    break
+            worker.close()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Let the API see what is stored."""
+        portal = self.client.portal
+        assert portal is not None
+        portal.call(self.api.serving.settle)
+
+    def post(self, path: str, body: Any) -> Any:
+        """The answer to a request that must succeed."""
+        response = self.client.post(path, json=body)
+        assert response.is_success, response.text
+        return response.json()
+
+    def get(self, path: str) -> Any:
+        """The answer to a question that must succeed."""
+        response = self.client.get(path)
+        assert response.is_success, response.text
+        return response.json()
+
+    def refused(self, path: str, body: Any, *, method: str = "POST") -> dict[str, Any]:
+        """The problem details of a request that must fail; bytes are sent as they are."""
+        content = {"content": body} if isinstance(body, bytes) else {} if body is None else {"json": body}
+        response = self.client.request(method, path, **content)
+        assert not response.is_success, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        problem: dict[str, Any] = response.json()
+        assert problem["status"] == response.status_code
+        return problem
+
+    def lines(self, path: str, lines: list[Any]) -> Any:
+        """The answer to NDJSON; bytes are sent as they are."""
+        content = b"\n".join(line if isinstance(line, bytes) else msgspec.json.encode(line) for line in lines)
+        response = self.client.post(path, content=content, headers={"content-type": "application/x-ndjson"})
+        assert response.is_success, response.text
+        return response.json()
+
+
+@pytest.fixture
+def start_service(make_log: Callable[..., Log], clock: Clock) -> Iterator[Callable[..., Service]]:
+    """Starts replicas over one store; all of them end with the test."""
+    blob = MemoryBlob()
+    secret = SECRET.encode()
+    with ExitStack() as stack:
+
+        def start(manifest: dict[str, Any] | None = None) -> Service:
+            parsed = parse(MANIFEST if manifest is None else manifest)
+            app = create(Settings(secret=SECRET), parsed, make_log, blob, clock)
+            client = stack.enter_context(TestClient(app))
+            pace = Pace(commit=0.0, calm=0.0)
+            workers = [
+                Worker(make_log(), make, partition, "test", secret=secret, now=clock, pace=pace)
+                for partition, make in folds(parsed).items()
+            ]
+            return Service(client, make_log, blob, clock, workers)
+
+        yield start
+
+
+@pytest.fixture
+def service(start_service: Callable[..., Service]) -> Service:
+    """One running service, over each log."""
+    return start_service()
+
+
+@pytest.fixture
+def make_bundle() -> Callable[..., bytes]:
+    """Makes bundles for the point `price` of the tests: a linear policy, whose logits are `weights · (context, 1)`."""
+
+    def make(weights: Any = None, *, ranges: bool = False, note: str = "", **changes: Any) -> bytes:
+        entries = [ObservationField("stock", "items", 0, 5), ObservationField("period", "periods", 0, 10)]
+        conditioned = {"volume": (0.5, 8.0)} if ranges else {}
+        entries += [ObservationField("volume", "", 0.5, 8.0)] if ranges else []
+        given = np.zeros((4, len(entries) + 1)) if weights is None else np.asarray(weights, float)
+        slope, intercept = given[:, :-1].T.astype(np.float32), given[:, -1].astype(np.float32)
+        graph = helper.make_graph(
+            [
+                helper.make_node("MatMul", ["observation", "slope"], ["scaled"]),
+                helper.make_node("Add", ["scaled", "intercept"], ["logits"]),
+            ],
+            "linear",
+            [helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["n", len(entries)])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 4])],
+            [numpy_helper.from_array(slope, "slope"), numpy_helper.from_array(intercept, "intercept")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        actions = Actions("price", 4, "money", (1.0, 1.5, 2.0, 2.5))
+        card = Card(
+            world="pricing", params={}, actions=actions, observation=tuple(entries), ranges=conditioned, note=note
+        )
+        return pack(msgspec.structs.replace(card, **changes), model.SerializeToString())
+
+    return make
