@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from agents.evaluate import MAX_PAIRS, simulate
 from agents.policy import Array, Mask, Observation, greedy, softmax
-from agents.ranges import Conditioned, Conditioning
+from agents.ranges import Conditioned, Family
 from envs import exact
 from envs.dynamics import World
 from envs.tabulate import StateSpaceTooLarge
@@ -55,15 +55,15 @@ class Selection:
     """Compares checkpoints in the worlds that they are trained for.
 
     Args:
-        conditioning: one world, or ranges from which a few are drawn.
+        family: one world, or ranges from which a few are drawn.
         seed: of those draws, and of simulated episodes.
     """
 
-    def __init__(self, conditioning: Conditioning, seed: int) -> None:
+    def __init__(self, family: Family, seed: int) -> None:
         rng = np.random.default_rng([seed, 2])
-        rows = conditioning.draw(DRAWS if conditioning.ranges else 1, rng)
+        rows = family.draw(DRAWS if family.ranges else 1, rng)
         self.seed = seed
-        self.worlds = [(conditioning.world_at(values), values) for values in rows]
+        self.worlds = [(family.member(values), values) for values in rows]
         self.optima = _optima([world for world, _ in self.worlds])
 
     def score(self, logits: Logits, temperature: float) -> Score:

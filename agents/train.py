@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from agents.networks import Actor, Features, LadderPolicy, Layout, dump_weights,
 from agents.policy import Observation
 from agents.presets import Preset
 from agents.presets import preset as preset_for
-from agents.ranges import Conditioning, Ranges
+from agents.ranges import Family
 from agents.runtime import load
 from agents.selection import Score, Selection, starts_of
 from agents.vecenv import WorldVecEnv
@@ -77,7 +77,7 @@ def train(
     seed: int = 0,
     steps: int | None = None,
     minutes: float | None = None,
-    ranges: Ranges | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
     start: Bundle | None = None,
     progress: Callable[[Progress], bool] | None = None,
     threads: int = 1,
@@ -107,8 +107,8 @@ def train(
     settings = preset or preset_for(world.id, algo)
     seconds = None if steps else 60 * (minutes or settings.minutes)
     torch.set_num_threads(threads)
-    conditioning = Conditioning(world, ranges or {})
-    run = _Run(conditioning, settings, seed, Budget(steps, seconds), start, progress, clock)
+    family = Family(world, ranges or {})
+    run = _Run(family, settings, seed, Budget(steps, seconds), start, progress, clock)
     score, actor, weights = run.learn()
     return _bundle(run, score, actor, weights)
 
@@ -131,7 +131,7 @@ class _Run(BaseCallback):
 
     def __init__(
         self,
-        conditioning: Conditioning,
+        family: Family,
         preset: Preset,
         seed: int,
         budget: Budget,
@@ -140,12 +140,12 @@ class _Run(BaseCallback):
         clock: Callable[[], float],
     ) -> None:
         super().__init__()
-        self.conditioning, self.preset, self.seed, self.budget = conditioning, preset, seed, budget
+        self.family, self.preset, self.seed, self.budget = family, preset, seed, budget
         self.start, self.tell, self.clock = start, progress, clock
-        self.selection = Selection(conditioning, seed)
+        self.selection = Selection(family, seed)
         self.algorithm = self._algorithm()
         if start is not None:
-            _require_same(start.card, conditioning.world)
+            _require_same(start.card, family.world)
             load_weights(self.algorithm.policy, start.weights)
         self.began = clock()
         self.best: Score | None = None
@@ -155,8 +155,8 @@ class _Run(BaseCallback):
         self.told = self.began
 
     def _algorithm(self) -> _Annealed:
-        preset, conditioning = self.preset, self.conditioning
-        env = WorldVecEnv(conditioning, preset, self.seed, starts_of(conditioning.world))
+        preset, family = self.preset, self.family
+        env = WorldVecEnv(family, preset, self.seed, starts_of(family.world))
         algorithm = _Annealed(
             LadderPolicy,
             env,
@@ -169,7 +169,7 @@ class _Run(BaseCallback):
             ent_coef=preset.entropy,
             policy_kwargs={
                 "features_extractor_class": Features,
-                "features_extractor_kwargs": {"layout": layout_of(conditioning)},
+                "features_extractor_kwargs": {"layout": layout_of(family)},
                 "net_arch": list(preset.hidden),
                 "activation_fn": nn.Tanh,
                 "basis": preset.basis,
@@ -238,11 +238,11 @@ class _Run(BaseCallback):
         return Progress(self.steps, total, self.steps / seconds, value, gap, seconds * (1 - share) / share)
 
 
-def layout_of(conditioning: Conditioning) -> Layout:
+def layout_of(family: Family) -> Layout:
     """How the observation of these worlds is laid out."""
-    world = conditioning.world
+    world = family.world
     names = tuple(entry.name for entry in world.context)
-    return Layout(world.id, names, conditioning.columns, vars(world.params), conditioning.bounds)
+    return Layout(world.id, names, family.columns, vars(world.params), family.bounds)
 
 
 def _require_same(card: Card, world: World) -> None:
@@ -251,15 +251,15 @@ def _require_same(card: Card, world: World) -> None:
 
 
 def _bundle(run: _Run, score: Score, actor: Actor, weights: bytes) -> Bundle:
-    conditioning, preset = run.conditioning, run.preset
+    family, preset = run.family, run.preset
     metrics = {"value": score.value, "seconds": run.seconds, "steps_per_second": run.steps / max(run.seconds, 1e-9)}
     gaps = {"gap": score.gap, "gap_greedy": score.gap_greedy}
     card = Card(
-        world=conditioning.world.id,
-        params=params_of(conditioning.world),
-        ranges={name: (float(low), float(high)) for name, (low, high) in conditioning.ranges.items()},
-        actions=actions_of(conditioning.world),
-        observation=fields_of(conditioning),
+        world=family.world.id,
+        params=params_of(family.world),
+        ranges={name: (float(low), float(high)) for name, (low, high) in family.ranges.items()},
+        actions=actions_of(family.world),
+        observation=fields_of(family),
         algo=preset.algo,
         preset=preset.name,
         seed=run.seed,
@@ -311,13 +311,13 @@ def actions_of(world: World) -> Actions:
     return Actions(world.actions.name, world.actions.n, world.actions.unit, listed)
 
 
-def fields_of(conditioning: Conditioning) -> tuple[ObservationField, ...]:
+def fields_of(family: Family) -> tuple[ObservationField, ...]:
     """The observation's entries as a card has them."""
-    context = [_field(entry) for entry in conditioning.world.context]
-    bounds = conditioning.bounds[len(context) :]
+    context = [_field(entry) for entry in family.world.context]
+    bounds = family.bounds[len(context) :]
     shown = [
         ObservationField(name, "", float(low), float(high), "parameter of the world")
-        for name, (low, high) in zip(conditioning.columns, bounds, strict=True)
+        for name, (low, high) in zip(family.columns, bounds, strict=True)
     ]
     return (*context, *shown)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvObs, VecEnvStepReturn
 
 from agents.presets import Preset
-from agents.ranges import Conditioning
+from agents.ranges import Family
 from envs.dynamics import Action, Array, State
 
 
@@ -22,22 +22,22 @@ class WorldVecEnv(VecEnv):
     has parameters of its own, and they follow the context in the observation.
 
     Args:
-        conditioning: the world, and the ranges it is trained over.
+        family: the world, and the ranges it is trained over.
         preset: copies, scale, horizon and share of scattered starts.
         seed: of everything random.
         starts: (S, s) states to start from, or None.
     """
 
-    def __init__(self, conditioning: Conditioning, preset: Preset, seed: int, starts: State | None = None) -> None:
-        self.preset, self.conditioning = preset, conditioning
+    def __init__(self, family: Family, preset: Preset, seed: int, starts: State | None = None) -> None:
+        self.preset, self.family = preset, family
         self.rng = np.random.default_rng([seed, 1])
         self.starts = starts if preset.scattered > 0 else None
-        self.rows = conditioning.draw(preset.copies, self.rng)
-        self.world = conditioning.world_with(self.rows)
+        self.rows = family.draw(preset.copies, self.rng)
+        self.world = family.members(self.rows)
         self.state = self._fresh()
         self.age = np.zeros(preset.copies, np.int64)
         self.action: Action = np.zeros(preset.copies, np.int64)
-        bounds = conditioning.bounds.astype(np.float32)
+        bounds = family.bounds.astype(np.float32)
         space = spaces.Box(bounds[:, 0], bounds[:, 1], dtype=np.float32)
         super().__init__(preset.copies, space, spaces.Discrete(self.world.actions.n))
         self._nothing: list[dict[str, Any]] = [{} for _ in range(preset.copies)]
@@ -51,7 +51,7 @@ class WorldVecEnv(VecEnv):
         return np.where(self.rng.random((n, 1)) < self.preset.scattered, chosen, state)
 
     def _observe(self) -> NDArray[np.float32]:
-        return self.conditioning.observe(self.world, self.state, self.rows)
+        return self.family.observe(self.world, self.state, self.rows)
 
     def reset(self) -> VecEnvObs:
         """Start all copies, unending ones at different ages."""
@@ -89,10 +89,10 @@ class WorldVecEnv(VecEnv):
         return infos
 
     def _restart(self, over: NDArray[np.bool_]) -> None:
-        if self.conditioning.ranges:
-            fresh = self.conditioning.draw(self.num_envs, self.rng)
+        if self.family.ranges:
+            fresh = self.family.draw(self.num_envs, self.rng)
             self.rows = np.where(over[:, None], fresh, self.rows)
-            self.world = self.conditioning.world_with(self.rows)
+            self.world = self.family.members(self.rows)
         self.state = np.where(over[:, None], self._fresh(), self.state)
         self.age = np.where(over, 0, self.age)
 

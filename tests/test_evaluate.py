@@ -5,9 +5,9 @@ import pytest
 
 from agents.evaluate import evaluate, evaluate_exactly, simulate, tabulated
 from agents.policy import FixedAction, Mixture
-from agents.ranges import Conditioned, Conditioning, RangeError, in_world, values_of
+from agents.ranges import Conditioned, Family, in_world, values_of
 from envs import exact
-from envs.dynamics import World
+from envs.dynamics import ParamsError, World
 from envs.worlds import make
 
 
@@ -78,43 +78,43 @@ def test_the_summary_is_free_of_single_returns(world: World) -> None:
 
 
 def test_ranges_are_drawn_log_uniformly_and_shown_behind_the_context(world: World) -> None:
-    conditioning = Conditioning(world, {"sensitivity": (0.5, 2.0), "volume": (1.0, 8.0)})
-    rows = conditioning.draw(40_000, np.random.default_rng(1))
+    family = Family(world, {"sensitivity": (0.5, 2.0), "volume": (1.0, 8.0)})
+    rows = family.draw(40_000, np.random.default_rng(1))
     assert ((rows >= [0.5, 1.0]) & (rows <= [2.0, 8.0])).all()
     # The median of a log-uniform is the geometric mean of its ends.
     assert np.median(rows, axis=0) == pytest.approx([1.0, 8**0.5], rel=0.02)
     state = world.initial(3, np.random.default_rng(1))
-    observed = conditioning.observe(conditioning.world_with(rows[:3]), state, rows[:3])
+    observed = family.observe(family.members(rows[:3]), state, rows[:3])
     assert observed == pytest.approx(np.column_stack([[20, 20, 20], [0, 0, 0], rows[:3]]), rel=1e-6)
-    assert conditioning.columns == ("sensitivity", "volume")
-    assert conditioning.bounds.tolist() == [[0, 20], [0, 50], [0.5, 2], [1, 8]]
+    assert family.columns == ("sensitivity", "volume")
+    assert family.bounds.tolist() == [[0, 20], [0, 50], [0.5, 2], [1, 8]]
 
 
 def test_a_world_at_drawn_values_is_the_world_made_with_them(world: World) -> None:
-    conditioning = Conditioning(world, {"volume": (1.0, 5.0)})
-    there = conditioning.world_at(np.array([2.0]))
+    family = Family(world, {"volume": (1.0, 5.0)})
+    there = family.member(np.array([2.0]))
     assert exact.solve(there).value == exact.solve(make("pricing", {"prices": "0.5:4.25:0.25", "volume": 2.0})).value
 
 
 def test_a_range_that_starts_at_zero_is_drawn_evenly(world: World) -> None:
-    rows = Conditioning(world, {"volume": (0.0, 4.0)}).draw(20_000, np.random.default_rng(2))
+    rows = Family(world, {"volume": (0.0, 4.0)}).draw(20_000, np.random.default_rng(2))
     assert rows.mean() == pytest.approx(2.0, abs=0.05)
 
 
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
-        ({"colour": (1, 2)}, "'colour' is no parameter of pricing"),
-        ({"stock": (1, 2)}, "'stock'"),
-        ({"volume": (2, 1)}, "the lower first"),
-        ({"volume": (1, float("inf"))}, "two finite numbers"),
+        ({"colour": (1, 2)}, "colour of pricing cannot vary"),
+        ({"stock": (1, 2)}, "stock of pricing cannot vary"),
+        ({"volume": (2, 1)}, "ascend"),
+        ({"volume": (1, float("inf"))}, "finite"),
     ],
 )
 def test_ranges_that_cannot_be_trained_over_are_refused(
     world: World, ranges: dict[str, tuple[float, float]], message: str
 ) -> None:
-    with pytest.raises(RangeError, match=message):
-        Conditioning(world, ranges)
+    with pytest.raises(ParamsError, match=message):
+        Family(world, ranges)
 
 
 def test_a_conditioned_policy_is_told_the_parameters_of_the_world_it_is_in(world: World) -> None:
