@@ -80,10 +80,13 @@ def up(settings: Settings, plan: Plan, terminal: Terminal) -> int:
             )
         fleet = Fleet(server, terminal)
         stack.callback(fleet.stop, lambda: len(asked) > 1)
-        fleet.start(_services(settings))
+        services = {program.name: program for program in _services(settings)}
+        # Importing torch takes seconds of both cores: the adapter waits until the first decision can be made.
+        adapter = services.pop("adapter")
+        fleet.start(services.values())
         if _answers(settings.url, fleet, asked):
             terminal.say("trimtab", f"status page {settings.url}   API {settings.url}/v1   description /openapi.json")
-            fleet.start(_guests(settings, plan.guests))
+            fleet.start([*_guests(settings, plan.guests), adapter])
             watch = plan.watch(settings) if plan.watch else None
             _attend(fleet, watch, asked)
         if asked:
@@ -207,7 +210,8 @@ class Fleet:
 
     def stop(self, hurry: Callable[[], bool]) -> None:
         """Stop all but Redis: those outside first, then our own in their order."""
-        for child in sorted(self._children, key=lambda child: child.program.name in SERVICES):
+        order = {name: place for place, name in enumerate(SERVICES)}
+        for child in sorted(self._children, key=lambda child: order.get(child.program.name, -1)):
             if not child.stop(hurry):
                 self._terminal.warn(child.program.name, "did not stop in time and was killed")
 

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -35,7 +35,6 @@ NAME = "adapter"
 
 _IDLE_S = 0.5
 _AGAIN_S = 2.0
-_SAY_EVERY_S = 1.0
 _EPISODES = 20_000
 
 _log = logging.getLogger(__name__)
@@ -73,6 +72,17 @@ class Adapter:
         self._stopping = stopping
         self._name = name
         self._started = time.time()
+        self._may_be_cut = False
+
+    def cut(self) -> None:
+        """Leave a training where it is, from a signal handler: it takes seconds to come to its next word.
+
+        Raises:
+            _Interrupted: Training is under way. Nothing of it is stored, so that nothing can be half-stored.
+        """
+        if self._may_be_cut:
+            self._may_be_cut = False
+            raise _Interrupted
 
     def turn(self) -> bool:
         """Do one job; false where there was none."""
@@ -130,15 +140,24 @@ class Adapter:
     def _train(self, job: Job, point: Point) -> Trained:
         order = read(job.params)
         self._tell("training", job.point, f"training a policy for {job.point} ({order.algo}); the baseline serves")
-        bundle = train(
-            point.world,
-            ranges=order.ranges if order.ranges is not None else dict(point.spec.ranges),
-            start=None if order.start is None else self._registry.bundle(order.start),
-            progress=_Narrated(self, job),
-            **order.settings,
-        )
-        if self._stopping() or self._is_cancelled(job):
-            raise _Interrupted
+
+        def told(progress: Progress) -> bool:
+            self._may_be_cut = False
+            self._progress(job, progress)
+            self._may_be_cut = True
+            return True
+
+        self._may_be_cut = True
+        try:
+            bundle = train(
+                point.world,
+                ranges=order.ranges if order.ranges is not None else dict(point.spec.ranges),
+                start=None if order.start is None else self._registry.bundle(order.start),
+                progress=told,
+                **order.settings,
+            )
+        finally:
+            self._may_be_cut = False
         candidate = evaluate(runtime.load(bundle), point.world, _EPISODES, order.seed)
         baseline = evaluate(point.baseline, point.world, _EPISODES, order.seed)
         return Trained(bundle, candidate, baseline, simulation_gate(candidate, baseline))
@@ -167,28 +186,24 @@ class Adapter:
         )
         self._tell("released", job.point, f"policy {digest[:12]} now serves {job.point} ({point.spec.mode}): {figures}")
 
-    def progress(self, job: Job, progress: Progress) -> bool:
-        """Say how far the training is; false where it is to end."""
+    def _progress(self, job: Job, progress: Progress) -> None:
+        """Say how far the training is.
+
+        Raises:
+            _Interrupted: The process is to stop, or somebody has cancelled the job.
+        """
         share = progress.steps / max(progress.total, 1)
-        detail = {
-            "steps": progress.steps,
-            "total": progress.total,
-            "rate": progress.rate,
-            "value": progress.value,
-            "gap": progress.gap,
-            "seconds_left": progress.seconds_left,
-        }
         try:
-            current = self._registry.update(replace(job, progress=share, detail=detail))
+            current = self._registry.update(replace(job, progress=share, detail=asdict(progress)))
             self._beat({"job": job.id, "progress": share})
             self._tell("progress", job.point, in_words(job.point, progress))
-        except LogUnavailable:
-            return not self._stopping()
-        return current.state not in FINAL and not self._stopping()
-
-    def _is_cancelled(self, job: Job) -> bool:
-        current = self._registry.job(job.id)
-        return current is not None and current.state == "cancelled"
+        except LogUnavailable as error:
+            _log.warning("%s; the training goes on", error)
+        else:
+            if current.state in FINAL:
+                raise _Interrupted
+        if self._stopping():
+            raise _Interrupted
 
     def _beat(self, detail: dict[str, Any]) -> None:
         feed.beat(self._blob, self._name, self._started, detail)
@@ -196,23 +211,6 @@ class Adapter:
     def _tell(self, kind: str, point: str, text: str) -> None:
         _log.info("%s", text)
         feed.tell(self._log, Note(at=time.time(), source=self._name, kind=kind, text=text, subject=f"point:{point}"))
-
-
-@dataclass
-class _Narrated:
-    """A training's progress, passed on about once a second."""
-
-    adapter: Adapter
-    job: Job
-    said_at: float = 0.0
-    go_on: bool = True
-
-    def __call__(self, progress: Progress) -> bool:
-        now = time.monotonic()
-        if now - self.said_at >= _SAY_EVERY_S:
-            self.said_at = now
-            self.go_on = self.adapter.progress(self.job, progress)
-        return self.go_on
 
 
 def in_words(point: str, progress: Progress) -> str:
@@ -229,11 +227,16 @@ def run(settings: Settings) -> None:
     """Work until SIGTERM. A Redis that is away is waited for."""
     manifest = load(settings.manifest)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
     client = connect(settings.redis or "", password)
     adapter = Adapter(RedisLog(client), RedisBlob(client), manifest, stop.is_set)
+
+    def asked(*_: object) -> None:
+        stop.set()
+        adapter.cut()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, asked)
     while not stop.is_set():
         try:
             busy = adapter.turn()

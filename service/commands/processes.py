@@ -1,12 +1,16 @@
 """`trimtab api`, `trimtab learner`, `trimtab adapter`: one process each, with settings from the environment."""
 
 import logging
+import os
+import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from service import settings as environment
 from service.commands.output import UsageError
 from service.settings import Settings, SettingsError
 
+_OURS = ("envs", "agents", "online", "service")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -38,7 +42,19 @@ def _run(process: Callable[[Settings], None]) -> None:
         settings = environment.read()
         if settings.redis is None:
             raise UsageError("TRIMTAB_REDIS is not set: give the URL of a Redis server, or let `trimtab up` embed one")
-        logging.basicConfig(level=settings.log_level.upper(), format=_FORMAT)
+        # Our own words at the level asked for; of the libraries only what is wrong.
+        logging.basicConfig(level=logging.WARNING, format=_FORMAT)
+        for package in _OURS:
+            logging.getLogger(package).setLevel(settings.log_level.upper())
         process(settings)
     except (SettingsError, ManifestError) as error:
         raise UsageError(str(error)) from None
+    _leave()
+
+
+def _leave() -> NoReturn:
+    """End now: the interpreter would take a second to free what River, SciPy and torch have made, for nobody."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
