@@ -87,13 +87,17 @@ class Registry:
         found = [msgspec.json.decode(data, type=Registered) for data in stored]
         return sorted(found, key=lambda entry: (-entry.at, entry.digest))
 
-    def release(self, point: str, event: Released) -> Entry:
+    def release(self, point: str, event: Released, asked: Any = None) -> Entry:
         """Appends a release and returns its entry; the same release again returns the first one's.
+
+        Args:
+            asked: What tells one order from another, where that is not the event itself: an order to go back means
+                something else each time it is carried out.
 
         Raises:
             ValueError: The id belongs to another release.
         """
-        draft = Draft(event.id, digest(msgspec.to_builtins(event)), encode(event))
+        draft = Draft(event.id, digest(msgspec.to_builtins(event if asked is None else asked)), encode(event))
         (outcome,) = self._log.append(_releases(point), [draft])
         if isinstance(outcome, Conflict):
             raise ValueError(f"release {event.id!r} of {point!r} exists and says something else: use a new id")

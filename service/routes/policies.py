@@ -1,6 +1,7 @@
 """Policies: which bundles a point has, which of them serves, and the operator's hands on it."""
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct, to_builtins
 from msgspec.structs import replace
@@ -13,7 +14,7 @@ from service.decoding import Decoder
 from service.jobs import Job
 from service.operations import Answer, Call, Operation, Parameter, reply
 from service.points import Identifier, Point
-from service.problems import Fault, ProblemError, invalid
+from service.problems import Fault, ProblemError, invalid, shown
 from service.registry import Registered
 from service.releases import Mode, Release, ReleaseError, promotion, rollback
 from service.store import Store
@@ -21,6 +22,7 @@ from service.store import Store
 BUNDLE = "application/octet-stream"
 _SCHEMA = {"type": "string", "format": "binary", "description": "A bundle, as `trimtab train --out` writes it"}
 
+Step: TypeAlias = Callable[[list[Release]], Release]
 Reason = Annotated[str, Meta(min_length=1, max_length=1000)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -187,31 +189,27 @@ class Policies:
             detail = f"No bundle {digest[:12]} is registered for {point.name!r}; {there}."
             raise ProblemError("unknown-policy", detail, Fault("digest", "a registered bundle's digest", digest, known))
 
-    async def _release(self, point: Point, order: Order, step: Any) -> Answer:
+    async def _release(self, point: Point, order: Order, step: Step) -> Answer:
         """Takes one step from where the point stands, and answers when this process serves it."""
-        at = self._api.clock()
+        name, at, asked = point.name, self._api.clock(), [type(order).__name__, order]
 
         def take(store: Store) -> Release:
-            history = store.registry.history(point.name, point.spec.mode)
-            wanted: Release = step(history)
-            on_trial = wanted.mode in ("shadow", "canary")
-            event = Released(
-                id=order.id or self._api.new_id(),
-                point=point.name,
-                bundle=wanted.candidate if on_trial else wanted.incumbent,
-                mode=wanted.mode,
-                share=wanted.share if wanted.mode == "canary" else None,
-                actor=order.actor,
-                reason=order.reason,
-                at=at,
-            )
-            store.registry.release(point.name, event)
-            return store.registry.current(point.name, point.spec.mode)
+            history = store.registry.history(name, point.spec.mode)
+            for event, release in zip(store.registry.releases(name), history[1:], strict=True):
+                if event.id == order.id:
+                    # A retry: what the first one did, whatever has happened since.
+                    store.registry.release(name, event, asked)
+                    return release
+            event = _released(order.id or self._api.new_id(), step(history), order, at)
+            store.registry.release(name, event, asked)
+            return store.registry.current(name, point.spec.mode)
 
         try:
             release = await self._api.store.ask(take)
         except ReleaseError as error:
-            raise ProblemError("conflict", f"{point.name}: {error}.", Fault("digest", str(error))) from None
+            raise ProblemError("conflict", f"{name}: {error}.", Fault("digest", str(error))) from None
+        except ValueError as error:
+            raise ProblemError("conflict", f"{error}.", Fault("id", "a new id", shown(order.id))) from None
         await self._api.serving.settle()
         return reply(release)
 
@@ -258,6 +256,21 @@ def _summary(bundle: Registered, release: Release) -> PolicySummary:
         actor=bundle.actor,
         note=bundle.note,
         role=roles.get(bundle.digest, ""),
+    )
+
+
+def _released(event_id: str, wanted: Release, order: Order, at: float) -> Released:
+    """The event that leads to the wanted release."""
+    on_trial = wanted.mode in ("shadow", "canary")
+    return Released(
+        id=event_id,
+        point=wanted.point,
+        bundle=wanted.candidate if on_trial else wanted.incumbent,
+        mode=wanted.mode,
+        share=wanted.share if wanted.mode == "canary" else None,
+        actor=order.actor,
+        reason=order.reason,
+        at=at,
     )
 
 

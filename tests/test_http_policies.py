@@ -1,0 +1,156 @@
+"""Policies over HTTP: every order of an operator, tested by what is served afterwards."""
+
+import pytest
+
+from agents.bundle import Actions, ObservationField
+
+PRICE = "/v1/decisions/price"
+POLICIES = "/v1/policies/price"
+CONTEXT = {"stock": 3, "period": 2}
+WHY = {"reason": "because", "actor": "ana"}
+
+
+def sure(make_bundle, action, **more):
+    return make_bundle([[0, 0, 50.0 * (action == other)] for other in range(4)], **more)
+
+
+@pytest.fixture
+def register(service, make_bundle):
+    def put(action, **more):
+        response = service.client.post(POLICIES, content=sure(make_bundle, action, **more))
+        assert response.status_code == 201, response.text
+        return response.json()["digest"]
+
+    return put
+
+
+def served(service, number=[0]):  # noqa: B006 - a counter, so that each decision has an id of its own
+    number[0] += 1
+    return service.post(PRICE, {"id": f"n{number[0]}", "context": CONTEXT})["policy"]
+
+
+def test_a_registered_bundle_is_listed_and_serves_nothing_yet(service, register):
+    digest = register(0)
+    listed = service.get(POLICIES)
+    assert [(policy["digest"], policy["role"]) for policy in listed["policies"]] == [(digest, "")]
+    assert listed["release"]["incumbent"] is None
+    assert served(service) == {"digest": None, "kind": "best-fixed-price"}
+
+
+def test_a_promotion_serves_at_once_and_says_who_and_why(service, register):
+    digest = register(0)
+    release = service.post(f"{POLICIES}/promote", {"digest": digest, **WHY})
+    assert (release["incumbent"], release["mode"], release["actor"], release["reason"]) == (
+        digest, "live", "ana", "because",
+    )  # fmt: skip
+    assert served(service) == {"digest": digest, "kind": "network"}
+    assert service.get(POLICIES)["policies"][0]["role"] == "incumbent"
+
+
+def test_one_call_goes_back(service, register):
+    first, second = register(0), register(1)
+    for digest in (first, second):
+        service.post(f"{POLICIES}/promote", {"digest": digest, **WHY})
+    assert service.post(f"{POLICIES}/rollback", WHY)["incumbent"] == first
+    assert served(service)["digest"] == first
+    assert service.post(f"{POLICIES}/rollback", WHY)["incumbent"] is None
+    assert served(service)["kind"] == "best-fixed-price"
+    assert service.refused(f"{POLICIES}/rollback", WHY)["status"] == 409
+    history = service.get(f"{POLICIES}/releases")["releases"]
+    assert [release["incumbent"] for release in history] == [None, first, second, first, None]
+
+
+def test_off_and_apprentice_serve_the_baseline_whatever_was_promoted(service, register):
+    service.post(f"{POLICIES}/promote", {"digest": register(0), **WHY})
+    for mode in ("off", "apprentice"):
+        assert service.post(f"{POLICIES}/mode", {"mode": mode, **WHY})["mode"] == mode
+        assert served(service)["kind"] == "best-fixed-price"
+    service.post(f"{POLICIES}/mode", {"mode": "live", **WHY})
+    assert served(service)["kind"] == "network"
+
+
+def test_a_shadow_never_serves(service, register):
+    incumbent, candidate = register(0), register(1)
+    service.post(f"{POLICIES}/promote", {"digest": incumbent, **WHY})
+    release = service.post(f"{POLICIES}/mode", {"mode": "shadow", "digest": candidate, **WHY})
+    assert (release["incumbent"], release["candidate"]) == (incumbent, candidate)
+    assert {served(service)["digest"] for _ in range(20)} == {incumbent}
+
+
+def test_a_canary_is_promoted_without_naming_it_or_dropped_by_a_rollback(service, register):
+    incumbent, candidate = register(0), register(1)
+    service.post(f"{POLICIES}/promote", {"digest": incumbent, **WHY})
+    trial = {"mode": "canary", "digest": candidate, "share": 0.5, **WHY}
+    assert service.post(f"{POLICIES}/mode", trial)["share"] == 0.5
+    assert {served(service)["digest"] for _ in range(40)} == {incumbent, candidate}
+    dropped = service.post(f"{POLICIES}/rollback", WHY)
+    assert (dropped["incumbent"], dropped["candidate"], dropped["mode"]) == (incumbent, None, "live")
+    service.post(f"{POLICIES}/mode", trial)
+    assert service.post(f"{POLICIES}/promote", WHY)["incumbent"] == candidate
+    assert {served(service)["digest"] for _ in range(20)} == {candidate}
+
+
+def test_an_order_repeated_under_its_id_is_one_order(service, register):
+    digest = register(0)
+    order = {"id": "order-1", "digest": digest, **WHY}
+    first = service.post(f"{POLICIES}/promote", order)
+    assert service.post(f"{POLICIES}/promote", order) == first
+    assert len(service.get(f"{POLICIES}/releases")["releases"]) == 2
+    other = {**order, "reason": "something else"}
+    assert service.refused(f"{POLICIES}/promote", other)["status"] == 409
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "field"),
+    [
+        ("promote", {}, 422, "reason"),
+        ("promote", WHY, 409, "digest"),
+        ("promote", {"digest": "0" * 64, **WHY}, 404, "digest"),
+        ("promote", {"digest": "abc", **WHY}, 422, "digest"),
+        ("mode", {"mode": "lively", **WHY}, 422, "mode"),
+        ("mode", {"mode": "canary", **WHY}, 409, "digest"),
+        ("mode", {"mode": "live", "share": 0.5, **WHY}, 422, "share"),
+        ("rollback", {"reason": ""}, 422, "reason"),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_refused_and_changes_nothing(service, path, body, status, field):
+    problem = service.refused(f"{POLICIES}/{path}", body)
+    assert (problem["status"], problem["errors"][0]["field"]) == (status, field)
+    assert len(service.get(f"{POLICIES}/releases")["releases"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"world": "maintenance"}, "for the world 'maintenance', the point 'price' for 'pricing'"),
+        ({"actions": Actions("price", 4, "money", (1.0, 1.5, 2.0, 9.0))}, "actions are 1, 1.5, 2, 9, the point's are"),
+        ({"actions": Actions("price", 4, "EUR", (1.0, 1.5, 2.0, 2.5))}, "actions are in 'EUR', the point's in 'money'"),
+        ({"observation": (ObservationField("stock", "items"),)}, "observes ['stock'], the context of 'price' is"),
+    ],
+)
+def test_a_bundle_that_does_not_fit_is_refused_and_says_how(service, make_bundle, changes, said):
+    response = service.client.post(POLICIES, content=make_bundle(**changes))
+    assert response.status_code == 422
+    assert said in response.json()["detail"]
+    assert service.get(POLICIES)["policies"] == []
+
+
+def test_an_altered_bundle_is_refused(service, make_bundle):
+    data = bytearray(make_bundle())
+    data[len(data) // 2] ^= 1
+    response = service.client.post(POLICIES, content=bytes(data))
+    assert response.status_code == 422
+    assert "altered" in response.json()["detail"]
+
+
+def test_a_training_run_is_queued_followed_and_given_up(service):
+    order = {"id": "job-1", "params": {"steps": 1000}, **WHY}
+    assert service.client.post(f"{POLICIES}/train", json=order).json() == {"job": "job-1"}
+    assert service.client.post(f"{POLICIES}/train", json=order).status_code == 202
+    job = service.get("/v1/jobs/job-1")
+    assert (job["state"], job["point"], job["kind"], job["params"]["steps"]) == ("queued", "price", "train", 1000)
+    assert [job["id"] for job in service.get("/v1/jobs")["jobs"]] == ["job-1"]
+    assert service.client.delete("/v1/jobs/job-1").json()["state"] == "cancelled"
+    assert service.get("/v1/jobs/job-1")["state"] == "cancelled"
+    assert service.refused("/v1/jobs/job-2", None, method="GET")["status"] == 404
+    assert service.refused("/v1/jobs/job-2", None, method="DELETE")["status"] == 404
