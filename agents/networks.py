@@ -150,23 +150,16 @@ class LadderPolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        if self.basis and isinstance(self.action_space, spaces.Discrete) and self.action_space.n > self.basis:
-            self.action_net = LadderHead(self.mlp_extractor.latent_dim_pi, int(self.action_space.n), self.basis)
-            settings = {"lr": lr_schedule(1), **self.optimizer_kwargs}
-            self.optimizer = self.optimizer_class(self.parameters(), **settings)
+        with_ladder(self, self.basis, lr_schedule)
 
 
-class Actor(nn.Module):
-    """The part of an actor-critic policy that is served: observation (n, k) to logits (n, a)."""
-
-    def __init__(self, policy: ActorCriticPolicy) -> None:
-        super().__init__()
-        extractor = policy.features_extractor if policy.share_features_extractor else policy.pi_features_extractor
-        self.features, self.latent, self.head = extractor, policy.mlp_extractor.policy_net, policy.action_net
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Logits."""
-        return torch.as_tensor(self.head(self.latent(self.features(observation))))
+def with_ladder(policy: Any, basis: int, lr_schedule: Schedule) -> None:
+    """Put a `LadderHead` into a policy that was just built, where there are more actions than smooth functions."""
+    space = policy.action_space
+    if basis and isinstance(space, spaces.Discrete) and space.n > basis:
+        policy.action_net = LadderHead(policy.mlp_extractor.latent_dim_pi, int(space.n), basis)
+        settings = {"lr": lr_schedule(1), **policy.optimizer_kwargs}
+        policy.optimizer = policy.optimizer_class(policy.parameters(), **settings)
 
 
 def dump_weights(module: nn.Module) -> bytes:

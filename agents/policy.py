@@ -72,7 +72,7 @@ class Table:
         ValueError: shapes that do not fit, two equal observations, or (when asked) a combination that is no state.
     """
 
-    observations: Array
+    observations: Observation
     values: Array
     kind: str = "table"
     _axes: tuple[Array, ...] = field(init=False, repr=False, compare=False)

@@ -1,7 +1,7 @@
 """Training settings as data: one `Preset` for each world and algorithm, found by measurement on public instances."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 
@@ -29,6 +29,8 @@ class Preset:
         patience: share of the budget without a better checkpoint after which training ends.
         minutes: default budget.
         epsilon: exploration of a greedy policy as served (DQN).
+        buffer: transitions that DQN remembers.
+        updates: gradient steps of DQN after each step of all copies.
     """
 
     algo: str
@@ -51,17 +53,23 @@ class Preset:
     patience: float = 0.5
     minutes: float = 2.5
     epsilon: float = 0.0
+    buffer: int = 300_000
+    updates: int = 1
 
 
+DEFAULT = Preset("ppo", discount=0.99, gae_lambda=0.95, entropy=0.005)
 PRICING = Preset("ppo", "pricing", reward_scale=5.0, basis=16)
 
+
+def _variants(ppo: Preset) -> Mapping[str, Preset]:
+    """The presets of the other algorithms that go with one of PPO."""
+    a2c = replace(ppo, algo="a2c", copies=64, rollout=8, learning_rate=7e-4)
+    dqn = replace(ppo, algo="dqn", copies=64, batch=512, basis=0, temperatures=(1.0,))
+    return MappingProxyType({"ppo": ppo, "maskable-ppo": replace(ppo, algo="maskable-ppo"), "a2c": a2c, "dqn": dqn})
+
+
 # By world id, then by algorithm; "" holds what suits any world.
-PRESETS: Mapping[str, Mapping[str, Preset]] = MappingProxyType(
-    {
-        "": MappingProxyType({"ppo": Preset("ppo", discount=0.99, gae_lambda=0.95, entropy=0.005)}),
-        "pricing": MappingProxyType({"ppo": PRICING}),
-    }
-)
+PRESETS: Mapping[str, Mapping[str, Preset]] = MappingProxyType({"": _variants(DEFAULT), "pricing": _variants(PRICING)})
 
 
 def preset(world: str, algo: str = "ppo") -> Preset:

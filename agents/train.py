@@ -1,7 +1,5 @@
 """Training: a world, a preset and a budget in, a bundle out; Stable-Baselines3 on batched worlds."""
 
-import dataclasses
-import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,21 +8,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
-from agents.bundle import Actions, Bundle, BundleError, Card, ObservationField, pack, unpack
+from agents.algorithms import build, kind_of, outputs, served
+from agents.baselines import BASELINES
+from agents.bundle import Bundle, BundleError, Card, pack, unpack
+from agents.cards import actions_of, fields_of, params_of, versions
 from agents.export import export
-from agents.networks import Actor, Features, LadderPolicy, Layout, dump_weights, load_weights
-from agents.policy import Observation
+from agents.networks import Layout, dump_weights, load_weights
+from agents.policy import Observation, softmax
 from agents.presets import Preset
 from agents.presets import preset as preset_for
 from agents.ranges import Family
 from agents.runtime import load
 from agents.selection import Score, Selection, starts_of
+from agents.tabular import write_out
 from agents.vecenv import WorldVecEnv
-from envs.dynamics import Field, World
+from envs.dynamics import World
 
 ENDLESS = 10**12
 # Share of the time that may go into comparing checkpoints.
@@ -32,7 +33,6 @@ SELECTION_SHARE = 0.08
 PROGRESS_SECONDS = 1.0
 AGREEMENT = 1e-5
 AGREEMENT_ROWS = 10_000
-LIBRARIES = ("numpy", "torch", "stable-baselines3", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def train(
     Args:
         world: with its nominal parameters.
         preset: settings; by default those found for this world and algorithm.
-        algo: see `agents.presets`.
+        algo: `ppo`, `a2c`, `dqn` or `maskable-ppo`; `exact` or a baseline's name writes that policy out instead.
         seed: of everything random; with `steps`, the same seed gives the same policy.
         steps: budget in environment steps.
         minutes: budget in minutes of `clock`; by default the preset's.
@@ -104,6 +104,8 @@ def train(
     """
     if steps is not None and minutes is not None:
         raise ValueError(f"steps {steps} and minutes {minutes} were given: give one of them")
+    if preset is None and (algo == "exact" or algo in BASELINES.get(world.id, ())):
+        return write_out(world, algo)
     settings = preset or preset_for(world.id, algo)
     seconds = None if steps else 60 * (minutes or settings.minutes)
     torch.set_num_threads(threads)
@@ -111,19 +113,6 @@ def train(
     run = _Run(family, settings, seed, Budget(steps, seconds), start, progress, clock)
     score, actor, weights = run.learn()
     return _bundle(run, score, actor, weights)
-
-
-class _Annealed(PPO):
-    """PPO whose learning rate and entropy bonus follow the budget instead of a number of steps."""
-
-    share: Callable[[], float]
-    entropy: float
-    entropy_until: float
-
-    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:  # noqa: ARG002
-        done = self.share()
-        self._current_progress_remaining = 1.0 - done
-        self.ent_coef = self.entropy * max(0.0, 1.0 - done / self.entropy_until)
 
 
 class _Run(BaseCallback):
@@ -142,6 +131,7 @@ class _Run(BaseCallback):
         super().__init__()
         self.family, self.preset, self.seed, self.budget = family, preset, seed, budget
         self.start, self.tell, self.clock = start, progress, clock
+        _require_masks(family.world, preset)
         self.selection = Selection(family, seed)
         self.algorithm = self._algorithm()
         if start is not None:
@@ -154,30 +144,10 @@ class _Run(BaseCallback):
         self.selecting = 0.0
         self.told = self.began
 
-    def _algorithm(self) -> _Annealed:
-        preset, family = self.preset, self.family
-        env = WorldVecEnv(family, preset, self.seed, starts_of(family.world))
-        algorithm = _Annealed(
-            LadderPolicy,
-            env,
-            n_steps=preset.rollout,
-            batch_size=preset.batch,
-            n_epochs=preset.epochs,
-            gamma=preset.discount,
-            gae_lambda=preset.gae_lambda,
-            learning_rate=lambda left: preset.learning_rate * left,
-            ent_coef=preset.entropy,
-            policy_kwargs={
-                "features_extractor_class": Features,
-                "features_extractor_kwargs": {"layout": layout_of(family)},
-                "net_arch": list(preset.hidden),
-                "activation_fn": nn.Tanh,
-                "basis": preset.basis,
-            },
-            seed=self.seed,
-            device="cpu",
-        )
-        algorithm.share, algorithm.entropy, algorithm.entropy_until = self.share, preset.entropy, preset.entropy_until
+    def _algorithm(self) -> Any:
+        env = WorldVecEnv(self.family, self.preset, self.seed, starts_of(self.family.world))
+        algorithm: Any = build(env, self.preset, layout_of(self.family), self.seed)
+        algorithm.anneal(self.share, self.preset)
         return algorithm
 
     @property
@@ -194,19 +164,17 @@ class _Run(BaseCallback):
         """How much of the budget is used."""
         return self.budget.share(self.steps, self.seconds)
 
-    def logits(self, observation: Observation) -> NDArray[np.float32]:
+    def outputs(self, observation: Observation) -> NDArray[np.float32]:
         """The current network's outputs."""
-        with torch.no_grad():
-            output: NDArray[np.float32] = Actor(self.algorithm.policy)(torch.from_numpy(observation)).numpy()
-        return output
+        return outputs(served(self.algorithm), observation)
 
-    def learn(self) -> tuple[Score, Actor, bytes]:
+    def learn(self) -> tuple[Score, nn.Module, bytes]:
         """Train, and give back the best checkpoint with its score."""
-        self.algorithm.learn(ENDLESS, callback=self, log_interval=None)  # type: ignore[arg-type]
+        self.algorithm.learn(ENDLESS, callback=self, log_interval=None)
         self._compare()
         self.algorithm.policy.load_state_dict(self.kept)
-        score = self.selection.best(self.logits, self.preset.temperatures)
-        return score, Actor(self.algorithm.policy), dump_weights(self.algorithm.policy)
+        score = self.selection.best(self.outputs, self._temperatures)
+        return score, served(self.algorithm), dump_weights(self.algorithm.policy)
 
     def _on_step(self) -> bool:
         now = self.clock()
@@ -223,10 +191,15 @@ class _Run(BaseCallback):
 
     def _compare(self) -> None:
         began = self.clock()
-        score = self.selection.score(self.logits, min(self.preset.temperatures))
+        score = self.selection.score(self.outputs, min(self._temperatures))
         if score.beats(self.best):
             self.best, self.kept, self.best_share = score, self._state(), self.share()
         self.selecting += self.clock() - began
+
+    @property
+    def _temperatures(self) -> tuple[float, ...]:
+        """Temperatures of the softmax; 0, the arg-max, where action values are served."""
+        return self.preset.temperatures if kind_of(self.preset.algo).output == "logits" else (0.0,)
 
     def _state(self) -> dict[str, torch.Tensor]:
         return {name: tensor.clone() for name, tensor in self.algorithm.policy.state_dict().items()}
@@ -250,7 +223,16 @@ def _require_same(card: Card, world: World) -> None:
         raise ValueError(f"the bundle to start from is for {card.world!r}: give one for {world.id!r}")
 
 
-def _bundle(run: _Run, score: Score, actor: Actor, weights: bytes) -> Bundle:
+def _require_masks(world: World, preset: Preset) -> None:
+    states = starts_of(world)
+    shown = states if states is not None else world.initial(1, np.random.default_rng(0))
+    if not kind_of(preset.algo).masks and not np.array(world.allowed(shown)).all():
+        raise ValueError(
+            f"{world.id} forbids some actions in some states, which {preset.algo} cannot: use maskable-ppo"
+        )
+
+
+def _bundle(run: _Run, score: Score, actor: nn.Module, weights: bytes) -> Bundle:
     family, preset = run.family, run.preset
     metrics = {"value": score.value, "seconds": run.seconds, "steps_per_second": run.steps / max(run.seconds, 1e-9)}
     gaps = {"gap": score.gap, "gap_greedy": score.gap_greedy}
@@ -260,11 +242,13 @@ def _bundle(run: _Run, score: Score, actor: Actor, weights: bytes) -> Bundle:
         ranges={name: (float(low), float(high)) for name, (low, high) in family.ranges.items()},
         actions=actions_of(family.world),
         observation=fields_of(family),
+        output=kind_of(preset.algo).output,
+        epsilon=preset.epsilon,
         algo=preset.algo,
         preset=preset.name,
         seed=run.seed,
         steps=run.steps,
-        temperature=score.temperature,
+        temperature=score.temperature or 1.0,
         metrics=metrics | {name: gap for name, gap in gaps.items() if gap is not None},
         versions=versions(),
         digests={"start": run.start.digest} if run.start else {},
@@ -287,46 +271,12 @@ def require_agreement(bundle: Bundle, actor: nn.Module, seed: int) -> None:
     # Every tenth row sits on the bounds themselves.
     u[::10] = np.round(u[::10])
     observation = (low + (high - low) * u).astype(np.float32)
-    with torch.no_grad():
-        logits = actor(torch.from_numpy(observation)).double() / bundle.card.temperature
-        expected = torch.softmax(logits, dim=1).numpy()
+    policy, expected = load(bundle), outputs(actor, observation)
     every = np.ones(expected.shape, bool)
-    worst = float(np.abs(load(bundle).probabilities(observation, every) - expected).max())
+    if bundle.card.output == "logits":
+        wanted = softmax(expected, every, bundle.card.temperature)
+        worst = float(np.abs(policy.probabilities(observation, every) - wanted).max())
+    else:
+        worst = float((np.abs(policy.outputs(observation) - expected) / (1 + np.abs(expected))).max())
     if not worst <= AGREEMENT:
         raise BundleError(f"the exported graph differs from the trainer by {worst:.2e} in probability: not released")
-
-
-def params_of(world: World) -> dict[str, Any]:
-    """A world's parameters as JSON has them; `envs.worlds.make` takes them back."""
-    values = {field.name: getattr(world.params, field.name) for field in dataclasses.fields(world.params)}
-    return {
-        name: np.asarray(v).tolist() if not isinstance(v, str) else v for name, v in values.items() if v is not None
-    }
-
-
-def actions_of(world: World) -> Actions:
-    """A world's actions as a card has them."""
-    values = world.actions.values
-    listed = None if values is None else tuple(tuple(v) if isinstance(v, list) else v for v in values.tolist())
-    return Actions(world.actions.name, world.actions.n, world.actions.unit, listed)
-
-
-def fields_of(family: Family) -> tuple[ObservationField, ...]:
-    """The observation's entries as a card has them."""
-    context = [_field(entry) for entry in family.world.context]
-    bounds = family.bounds[len(context) :]
-    shown = [
-        ObservationField(name, "", float(low), float(high), "parameter of the world")
-        for name, (low, high) in zip(family.columns, bounds, strict=True)
-    ]
-    return (*context, *shown)
-
-
-def _field(entry: Field) -> ObservationField:
-    low, high = (float(bound) if np.isfinite(bound) else None for bound in (entry.low, entry.high))
-    return ObservationField(entry.name, entry.unit, low, high, entry.doc)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the bundle was made with."""
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.baselines import BASELINES
+from agents.baselines import make as make_baseline
 from agents.bundle import Bundle
 from agents.evaluate import evaluate, simulate
 from agents.networks import LadderHead, dump_weights, load_weights
@@ -115,6 +117,31 @@ def test_over_ranges_the_policy_follows_the_parameters_it_is_told(world: World) 
         there = make("pricing", {**card.params, "volume": values[0], "sensitivity": values[1]})
         optimum = exact.solve(there).value
         assert 100 * (1 - evaluate(policy, there).value / optimum) < 4
+
+
+@pytest.mark.parametrize("algo", ["a2c", "maskable-ppo", "dqn"])
+def test_the_other_algorithms_learn_and_serve_what_they_are(world: World, algo: str) -> None:
+    found = train(world, algo=algo, steps=40_000, seed=1)
+    policy = load(found)
+    assert found.card.output == ("values" if algo == "dqn" else "logits")
+    assert found.card.metrics["gap"] < 12
+    assert evaluate(policy, world).value == pytest.approx(found.card.metrics["value"], abs=1e-5)
+    served = policy.probabilities(np.array([[8.0, 0.0]]), np.ones((1, 21), bool))
+    assert (np.count_nonzero(served) == 1) == (algo == "dqn")
+
+
+def test_the_exact_optimum_is_a_bundle_too(world: World) -> None:
+    found = train(world, algo="exact")
+    assert found.card.kind == "table"
+    assert found.card.metrics["gap"] == pytest.approx(0, abs=1e-9)
+    assert evaluate(load(found), world).value == pytest.approx(exact.solve(world).value, rel=1e-9)
+
+
+def test_every_baseline_is_a_bundle_too(world: World) -> None:
+    for name in BASELINES["pricing"]:
+        found = train(world, algo=name)
+        assert found.card.algo == name
+        assert evaluate(load(found), world).value == pytest.approx(evaluate(make_baseline(name, world), world).value)
 
 
 def test_two_budgets_are_refused(world: World) -> None:

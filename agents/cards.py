@@ -1,0 +1,51 @@
+"""What a card says of a world: its parameters, actions and observation as JSON has them, and the libraries used."""
+
+import dataclasses
+import importlib.metadata
+from typing import Any
+
+import numpy as np
+
+from agents.bundle import Actions, ObservationField
+from agents.ranges import Family
+from envs.dynamics import Field, World
+
+LIBRARIES = ("gymnasium", "numpy", "onnx", "onnxruntime", "sb3-contrib", "stable-baselines3", "torch", "trimtab")
+
+
+def params_of(world: World) -> dict[str, Any]:
+    """A world's parameters; `envs.worlds.make` takes them back."""
+    values = {field.name: getattr(world.params, field.name) for field in dataclasses.fields(world.params)}
+    return {name: _plain(value) for name, value in values.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else np.asarray(value).tolist()
+
+
+def actions_of(world: World) -> Actions:
+    """A world's actions."""
+    values = world.actions.values
+    listed = None if values is None else tuple(tuple(v) if isinstance(v, list) else v for v in values.tolist())
+    return Actions(world.actions.name, world.actions.n, world.actions.unit, listed)
+
+
+def fields_of(family: Family) -> tuple[ObservationField, ...]:
+    """The observation's entries: the context, then the parameters that vary."""
+    return tuple(_field(entry) for entry in (*family.world.context, *family.fields))
+
+
+def _field(entry: Field) -> ObservationField:
+    low, high = (float(bound) if np.isfinite(bound) else None for bound in (entry.low, entry.high))
+    return ObservationField(entry.name, entry.unit, low, high, entry.doc)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a bundle is made with, those that are installed."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
