@@ -178,13 +178,14 @@ def parse_point(name: str, table: Mapping[str, Any]) -> PointSpec:
     path = f"points.{name}"
     _check_name(path, name)
     given = _convert(table, _PointTable, path)
+    ranges = _ranges(path, given)
     world = _world(path, given)
     return PointSpec(
         name=name,
         world=given.world,
         baseline=_baseline(path, given, world),
         params=MappingProxyType(given.params),
-        ranges=MappingProxyType(_ranges(path, given)),
+        ranges=MappingProxyType(ranges),
         key=given.key,
         mode=given.mode,
         exploration=_exploration(path, given, world),
@@ -210,8 +211,6 @@ def _check_name(path: str, name: str) -> None:
 
 
 def _world(path: str, table: _PointTable) -> World:
-    if table.world not in worlds.WORLDS:
-        raise ManifestError(f"{path}.world", f"one of: {', '.join(sorted(worlds.WORLDS))}", table.world)
     try:
         world = worlds.make(table.world, table.params, table.ranges)
         _ = world.actions.n
@@ -221,6 +220,8 @@ def _world(path: str, table: _PointTable) -> World:
 
 
 def _ranges(path: str, table: _PointTable) -> dict[str, tuple[float, float]]:
+    if table.world not in worlds.WORLDS:
+        raise ManifestError(f"{path}.world", f"one of: {', '.join(sorted(worlds.WORLDS))}", table.world)
     known = {parameter.name: parameter for parameter in worlds.WORLDS[table.world].parameters}
     for name, (low, high) in table.ranges.items():
         where = f"{path}.ranges.{name}"

@@ -245,8 +245,15 @@ class Serving:
             data = open_sealed(self._secret, partition, saved.cursor, saved.snapshot)
             parts = KeyParts(partition, self._secret)
             learner = ModelLearner.load(old.spec, data, parts)
-            progress = replace(progress, cursor=saved.cursor, version=saved.version, changed=self._clock())
-        progress = _measured(store, partition, replace(progress, rejected=learner.place.rejected), learner.place.number)
+            progress = replace(
+                progress,
+                cursor=saved.cursor,
+                version=saved.version,
+                learned=learner.learned,
+                rejected=learner.place.rejected,
+                changed=self._clock(),
+            )
+        progress = _measured(store, partition, progress, learner.place.number)
         return replace(old, learner=learner, parts=parts, progress=progress)
 
     def _point(self, store: Store, old: ServedPoint) -> ServedPoint:

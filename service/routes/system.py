@@ -1,7 +1,7 @@
 """The system as a whole: health, metrics, what has happened, and the page that shows it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Any
 
@@ -119,6 +119,14 @@ class System:
 
     async def metrics(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
         """What this process has counted, for Prometheus."""
+        served, now = self._api.serving.now, self._api.clock()
+        states = {f"model:{name}": model.progress for name, model in served.models.items()}
+        states |= {f"point:{name}": state.progress for name, state in served.states.items()}
+        for subject, progress in states.items():
+            age = now - progress.changed if progress.changed is not None else 0.0
+            self._api.telemetry.learner(subject, age=age, lag=progress.lag, learned=progress.learned)
+        for name, model in served.models.items():
+            self._api.telemetry.alarms(name, len(model.learner.alarms))
         return Answer(self._api.telemetry.text(), media_type=telemetry.MEDIA_TYPE)
 
     async def system(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
@@ -149,12 +157,14 @@ class System:
     async def feed(self, request: Request) -> StreamingResponse:
         """What happens, as server-sent events; `Last-Event-ID` goes on where a connection broke off."""
         last = _last_event(request.headers.get("last-event-id", ""))
-        return StreamingResponse(self._follow(request, last), media_type=EVENTS, headers={"cache-control": "no-store"})
+        stream = self.follow(last, request.is_disconnected)
+        return StreamingResponse(stream, media_type=EVENTS, headers={"cache-control": "no-store"})
 
-    async def _follow(self, request: Request, last: EntryId) -> AsyncIterator[bytes]:
+    async def follow(self, last: EntryId, is_gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
+        """The notes after an entry, as they come, until the client is gone or the service ends."""
         yield b"retry: 1000\n\n"
         silent = 0.0
-        while not self._api.serving.closing and not await request.is_disconnected():
+        while not self._api.serving.closing and not await is_gone():
             for entry, note in self._api.serving.now.notes:
                 if entry > last:
                     last, silent = entry, 0.0
