@@ -5,7 +5,15 @@ Importing the package registers one id for each world, `trimtab/Pricing-v0` and 
 
 import gymnasium
 
-_WORLDS = ("pricing",)
+_WORLDS = (
+    "pricing",
+    "pricing-replenished",
+    "pricing-rival",
+    "pricing-network",
+    "replacement",
+    "maintenance",
+    "inventory",
+)
 
 for _name in _WORLDS:
     gymnasium.register(

@@ -215,10 +215,12 @@ def profile_at(values: Any, period: NDArray[np.int64]) -> Any:
     return values[np.arange(len(period)), np.minimum(period, values.shape[1] - 1)]
 
 
-def rescaled(base: Any, value: ArrayLike) -> Any:
+def rescaled(base: Any, value: ArrayLike, listed: bool = False) -> Any:
     """A parameter with its level set to `value`: a number, or one number per row (n,), or a whole (n, w) array.
 
     Where the base is a profile its shape is kept and its mean becomes `value`.
+
+    `listed`: the base is a list of different things (components, products), so that (w,) means its entries.
 
     >>> rescaled(np.array([1.0, 3.0]), 4.0)
     array([2., 6.])
@@ -226,7 +228,7 @@ def rescaled(base: Any, value: ArrayLike) -> Any:
     (2, 1)
     """
     level = np.asarray(value, np.float64)
-    if level.ndim > 1:
+    if level.ndim > 1 or (listed and level.ndim == 1):
         return level
     if np.ndim(base) == 0:
         return float(level) if level.ndim == 0 else level[:, None]
@@ -254,3 +256,8 @@ def bounds(fields: Sequence[Field]) -> tuple[NDArray[np.float32], NDArray[np.flo
     low = np.array([field.low for field in fields], np.float32)
     high = np.array([field.high for field in fields], np.float32)
     return low, high
+
+
+def per_row(value: Any) -> Any:
+    """A parameter as it enters a sum over rows: a number as it is, (n, 1) as (n,)."""
+    return value if np.ndim(value) == 0 else value[:, 0]

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from envs import worlds
+from envs import parsing, worlds
 from envs.conditioning import Conditioning
 from envs.dynamics import Array, State, World, bounds
 
@@ -24,7 +24,9 @@ DEFAULT_STEPS = 200
 class _Batch:
     """n copies of a world with their states, episode lengths and, where they vary, their parameters."""
 
-    def __init__(self, world: World, n: int, ranges: worlds.Ranges | None, shown: Shown, max_steps: int | None) -> None:
+    def __init__(
+        self, world: World, n: int, ranges: parsing.Ranges | None, shown: Shown, max_steps: int | None
+    ) -> None:
         self.base = self.world = world
         self.conditioning = Conditioning(world, ranges) if ranges else None
         self.shown = shown
@@ -82,7 +84,7 @@ def _action_space(world: World) -> spaces.Discrete | spaces.MultiDiscrete | spac
     return spaces.MultiDiscrete(list(world.actions.nvec))
 
 
-def _world(world: World | str, params: Mapping[str, Any] | None, ranges: worlds.Ranges | None) -> World:
+def _world(world: World | str, params: Mapping[str, Any] | None, ranges: parsing.Ranges | None) -> World:
     if isinstance(world, str):
         return worlds.make(world, params, ranges)
     if params is not None:
@@ -112,7 +114,7 @@ class WorldEnv(gymnasium.Env[Observation, Any]):
         world: World | str,
         params: Mapping[str, Any] | None = None,
         *,
-        ranges: worlds.Ranges | None = None,
+        ranges: parsing.Ranges | None = None,
         shown: Shown = "physical",
         max_steps: int | None = None,
         render_mode: str | None = None,
@@ -172,7 +174,7 @@ class WorldVectorEnv(gymnasium.vector.VectorEnv[Observation, Any, NDArray[Any]])
         params: Mapping[str, Any] | None = None,
         *,
         num_envs: int = 1,
-        ranges: worlds.Ranges | None = None,
+        ranges: parsing.Ranges | None = None,
         shown: Shown = "physical",
         max_steps: int | None = None,
         render_mode: str | None = None,

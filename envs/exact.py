@@ -1,9 +1,11 @@
 """Exact answers: the optimum of a world, and the exact value of any given policy.
 
 Backward induction where the horizon is finite, relative value iteration (White 1963; Puterman 1994, section 8.5) where
-the average reward counts, discounted value iteration with MacQueen's bounds on request.
+the average reward counts, discounted value iteration with MacQueen's bounds on request. Where the optimum is out of
+reach, a proven bound.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,15 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]
 
+from envs import lost_sales, network
 from envs.continuum import solve_continuum, value_of_prices
-from envs.dynamics import Array, Enumerable, State, World
+from envs.dynamics import Action, Array, Enumerable, State, World
+from envs.fluid import fluid_bound
+from envs.inventory import Inventory
+from envs.lagrangian import cost_bound
+from envs.maintenance import Maintenance
 from envs.pricing import Pricing
-from envs.tabulate import Tabulation, all_states, tabulate
+from envs.pricing_network import PricingNetwork
+from envs.tabulate import StateSpaceTooLarge, all_states, tabulate
 
 TOLERANCE = 1e-12
 """Relative span at which an iteration has converged."""
 
 MAX_ITERATIONS = 200_000
+
+MAX_REACHED = 400_000
+"""How many states a rule may reach at most when its value is computed exactly."""
+
+Rule = Callable[[State], Action]
+"""States (n, s) → one action for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +96,12 @@ def solve(world: World, discount: float | None = None) -> Solution:
     if isinstance(world, Pricing) and not world.actions.nvec:
         value, prices, values = solve_continuum(world)
         return Solution(value, "backward induction, continuous price", prices, values, states(world), 0)
+    if isinstance(world, PricingNetwork):
+        value, best, values = network.optimum(world)
+        actions = best if not world.actions.nvec else best.astype(np.int64)
+        return Solution(value, "backward induction, product by product", actions, values, states(world), 0)
+    if isinstance(world, Inventory) and discount is None:
+        return _lost_sales(world)
     if known.horizon is not None:
         return _backward(known)
     return _discounted(known, discount) if discount is not None else _average(known)
@@ -106,6 +126,8 @@ def policy_value(world: World, probabilities: Array, discount: float | None = No
     table = _checked(known, np.asarray(probabilities, np.float64))
     if known.horizon is not None:
         return _evaluate_backward(known, table)
+    if isinstance(world, Inventory) and discount is None:
+        return lost_sales.policy_value(world, table)
     tabulation = tabulate(known)
     reward, transition = tabulation.under(table)
     start = _start(known)
@@ -114,6 +136,64 @@ def policy_value(world: World, probabilities: Array, discount: float | None = No
         values = sparse.linalg.spsolve(sparse.csc_array(identity - discount * transition), reward)
         return float(values[start])
     return _gain(reward, transition, start)
+
+
+def rule_value(world: World, rule: Rule) -> float:
+    """The exact average reward of a rule, on the states that it reaches from the start, however many others there are.
+
+    Raises:
+        StateSpaceTooLarge: the rule reaches too many states.
+        ValueError: a world with a horizon, or an average that depends on which states are reached first.
+    """
+    known = _enumerable(world)
+    if known.horizon is not None:
+        raise ValueError(f"{world.id} has a horizon: give `policy_value` the rule's table over `states`")
+    frontier = known.initial(1, np.random.default_rng(0))
+    codes = known.place(frontier)
+    rows, columns, weights, rewards = [], [], [], []
+    seen = codes
+    while len(frontier):
+        branches = known.branches(frontier, rule(frontier))
+        q, b = branches.probability.shape
+        following = branches.state.reshape(q * b, -1)
+        kept = branches.probability.ravel() > 0
+        target = known.place(following)
+        rows.append(np.repeat(codes, b)[kept])
+        columns.append(target[kept])
+        weights.append(branches.probability.ravel()[kept])
+        rewards.append((branches.probability * branches.reward).sum(axis=1))
+        fresh, first = np.unique(target[kept], return_index=True)
+        new = ~np.isin(fresh, seen)
+        frontier, codes = following[kept][first[new]], fresh[new]
+        seen = np.concatenate([seen, codes])
+        if len(seen) > MAX_REACHED:
+            raise StateSpaceTooLarge(f"the rule reaches more than {MAX_REACHED:,} states: simulate it")
+    order = np.argsort(seen)
+    locate = [order[np.searchsorted(seen, np.concatenate(part), sorter=order)] for part in (rows, columns)]
+    kernel = sparse.csr_array((np.concatenate(weights), tuple(locate)), shape=(len(seen), len(seen)))
+    return _gain(np.concatenate(rewards), kernel, 0)
+
+
+def bound(world: World) -> tuple[float, str]:
+    """A proven upper bound of the optimal value (of rewards: costs are negative), and how it was found.
+
+    Raises:
+        ValueError: a world for which none is known; `solve` is then the way.
+    """
+    if isinstance(world, Pricing):
+        return fluid_bound(world), "fluid model, Gallego and van Ryzin (1994)"
+    if isinstance(world, PricingNetwork):
+        return network.decomposition(world).bound, "decomposition by legs, Talluri and van Ryzin (2004)"
+    if isinstance(world, Maintenance):
+        return -cost_bound(world), "Lagrangian relaxation, component by component"
+    raise ValueError(f"no bound is known for {world.id}: use `solve`")
+
+
+def _lost_sales(world: Inventory) -> Solution:
+    found = lost_sales.optimum(world)
+    listed = world.grid() if len(found.orders) else np.zeros((0, world.params.lead_time))
+    method = f"relative value iteration on {found.states:,} states within Zipkin's bounds"
+    return Solution(-found.cost, method, found.orders, found.values, listed, world.actions.n)
 
 
 def _enumerable(world: World) -> Enumerable:
@@ -141,16 +221,10 @@ def _start(world: Enumerable) -> int:
     return int(world.place(world.initial(1, np.random.default_rng(0)))[0])
 
 
-def _stages(world: Enumerable, horizon: int) -> list[Tabulation]:
-    if world.stationary:
-        return [tabulate(world)] * horizon
-    return [tabulate(world, period) for period in range(horizon)]
-
-
 def _backward(world: Enumerable) -> Solution:
     horizon = world.horizon or 0
     last = tabulate(world, horizon - 1)
-    value = np.zeros(last.transition.shape[1])
+    value = np.zeros(last.kernel.shape[1])
     inner = tabulate(world) if world.stationary and horizon > 1 else None
     actions, values = [], []
     for period in reversed(range(horizon)):
@@ -167,7 +241,7 @@ def _backward(world: Enumerable) -> Solution:
 def _evaluate_backward(world: Enumerable, probabilities: Array) -> float:
     horizon = world.horizon or 0
     last = tabulate(world, horizon - 1)
-    value = np.zeros(last.transition.shape[1])
+    value = np.zeros(last.kernel.shape[1])
     inner = tabulate(world) if world.stationary and horizon > 1 else None
     size = len(last.states)
     for period in reversed(range(horizon)):

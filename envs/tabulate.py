@@ -30,35 +30,44 @@ class Tabulation:
         states: (m, s).
         allowed: (m, a).
         reward: (m, a) expected reward.
-        transition: (m · a, m') probabilities of the states of the next period that are not terminal; row i · a + j is
-            state i under action j. Rows sum to less than 1 where the episode can end.
+        kernel: (p, m') probabilities of the states of the next period that are not terminal, after each of p situations
+            that an action can lead to. Rows sum to less than 1 where the episode can end.
+        after: (m, a) the row of `kernel` to which a state comes by an action.
     """
 
     states: State
     allowed: Mask
     reward: Array
-    transition: sparse.csr_array
+    kernel: sparse.csr_array
+    after: NDArray[np.int64]
 
     def values(self, following: Array, discount: float = 1.0) -> Array:
         """Action values (m, a) given the values (m',) of what follows; -inf where not allowed."""
-        ahead = (self.transition @ following).reshape(self.reward.shape)
+        ahead = (self.kernel @ following)[self.after]
         return np.where(self.allowed, self.reward + discount * ahead, -np.inf)
 
     def under(self, probabilities: Array) -> tuple[Array, sparse.csr_array]:
         """Reward (m,) and transition (m, m') of a policy that is given as probabilities (m, a)."""
         m, a = self.reward.shape
         rows = np.repeat(np.arange(m), a)
-        mix = sparse.csr_array((probabilities.ravel(), (rows, np.arange(m * a))), shape=(m, m * a))
+        mix = sparse.csr_array((probabilities.ravel(), (rows, self.after.ravel())), shape=(m, self.kernel.shape[0]))
+        mix.eliminate_zeros()
         reward = np.where(probabilities > 0, self.reward, 0.0)
-        return (probabilities * reward).sum(axis=1), sparse.csr_array(mix @ self.transition)
+        return (probabilities * reward).sum(axis=1), sparse.csr_array(mix @ self.kernel)
 
 
 def tabulate(world: Enumerable, period: int = 0) -> Tabulation:
     """One period of a world written out: states, expected rewards and transition probabilities.
 
+    A world that knows a shorter way offers `tabulation(period)`.
+
     Raises:
         StateSpaceTooLarge: too much to write down.
     """
+    shorter = getattr(world, "tabulation", None)
+    if shorter is not None:
+        known: Tabulation = shorter(period)
+        return known
     states = world.grid(period)
     allowed = np.array(world.allowed(states))
     m, a = allowed.shape
@@ -74,8 +83,8 @@ def tabulate(world: Enumerable, period: int = 0) -> Tabulation:
         entries = (weight[kept], (where[kept], place[kept]))
         blocks.append(sparse.csr_array(entries, shape=(q, len(world.grid(period + 1)))))
         rewards.append((branches.probability * branches.reward).sum(axis=1))
-    transition = sparse.csr_array(sparse.vstack(blocks, format="csr"))
-    return Tabulation(states, allowed, np.concatenate(rewards).reshape(m, a), transition)
+    kernel = sparse.csr_array(sparse.vstack(blocks, format="csr"))
+    return Tabulation(states, allowed, np.concatenate(rewards).reshape(m, a), kernel, np.arange(m * a).reshape(m, a))
 
 
 def _chunks(world: Enumerable, states: State, pairs: int) -> Iterator[NDArray[np.int64]]:

@@ -1,21 +1,24 @@
 """The worlds by name, and how parameters that people write become a world."""
 
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from envs.dynamics import Array, Field, ParamsError, World
+from envs.inventory import Inventory, InventoryParams, room
+from envs.maintenance import Maintenance, MaintenanceParams
+from envs.parsing import Ranges, checked_ranges, read
 from envs.pricing import Pricing, PricingParams
+from envs.pricing_network import NetworkParams, PricingNetwork
+from envs.pricing_replenished import PricingReplenished, ReplenishedParams
+from envs.pricing_rival import PricingRival, RivalParams
+from envs.replacement import Replacement, ReplacementParams
 
-__all__ = ["WORLDS", "ParamsError", "WorldKind", "make"]
+__all__ = ["WORLDS", "ParamsError", "Ranges", "WorldKind", "make"]
 
 LADDER_LEVELS = 41
-_LADDER_LIMIT = 10_000
-Ranges = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -64,131 +67,11 @@ def make(name: str, params: Mapping[str, Any] | None = None, ranges: Ranges | No
     for field in given:
         if field not in fields:
             raise ParamsError(f"{name} has no parameter {field!r}: give any of {', '.join(fields)}")
-    read = {
-        field: _read(fields[field], given[field]) if given.get(field) is not None else default
+    values = {
+        field: read(fields[field], given[field]) if given.get(field) is not None else default
         for field, default in kind.defaults.items()
     }
-    return kind.build(read, _checked_ranges(fields, ranges or {}))
-
-
-def _checked_ranges(fields: Mapping[str, Field], ranges: Ranges) -> Ranges:
-    for name, (low, high) in ranges.items():
-        if name not in fields:
-            raise ParamsError(f"there is no parameter {name!r} to vary: give any of {', '.join(fields)}")
-        field = fields[name]
-        if not field.low <= low < high <= field.high:
-            raise ParamsError(
-                f"the range {low:g} to {high:g} of {name} must ascend and lie in {field.low:g} to {field.high:g}"
-            )
-    return ranges
-
-
-def _read(field: Field, given: Any) -> Any:
-    """A number, a list or a word as it was given, parsed and checked against its field."""
-    if field.name.endswith("prices"):
-        return ladder(field.name, given)
-    value = _parsed(given)
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Mapping):
-        raise ParamsError(f"{field.name} is {given!r}: give a number{_between(field)}")
-    numbers = _numbers(field, value)
-    if field.whole:
-        if not np.equal(numbers, np.round(numbers)).all():
-            raise ParamsError(f"{field.name} is {given!r}: give whole numbers{_between(field)}")
-        return int(numbers) if numbers.ndim == 0 else numbers.astype(np.int64)
-    return float(numbers) if numbers.ndim == 0 else numbers
-
-
-def _numbers(field: Field, value: Any) -> Array:
-    try:
-        numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise ParamsError(f"{field.name} is {value!r}: give a number{_between(field)}") from None
-    if numbers.size == 0:
-        raise ParamsError(f"{field.name} is an empty list: give at least one number{_between(field)}")
-    outside = ~np.isfinite(numbers) | (numbers < field.low) | (numbers > field.high)
-    if outside.any():
-        first = numbers[outside].ravel()[0]
-        raise ParamsError(f"{field.name} is {first:g}: give a finite number{_between(field)}")
-    return numbers
-
-
-def _between(field: Field) -> str:
-    unit = f" {field.unit}" if field.unit else ""
-    high = "" if math.isinf(field.high) else f" to {field.high:g}"
-    return f" from {field.low:g}{high}{unit}"
-
-
-def _parsed(given: Any) -> Any:
-    if not isinstance(given, str):
-        return given
-    text = given.strip()
-    if text.startswith(("[", "{")):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            raise ParamsError(f"{given!r} is no list: write [1, 2, 3]") from None
-    if ":" in text:
-        return steps(text)
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def steps(text: str) -> Array:
-    """The list that `low:high:step` means, both ends included.
-
-    >>> steps("0.5:1:0.25")
-    array([0.5 , 0.75, 1.  ])
-    """
-    try:
-        low, high, step = (float(part) for part in text.split(":"))
-    except ValueError:
-        raise ParamsError(f"{text!r} is no list: write low:high:step, both ends included") from None
-    if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(step)) or step <= 0 or high < low:
-        raise ParamsError(f"{text!r} makes no list: low must be at most high, and step above 0")
-    count = math.floor((high - low) / step + 1e-9) + 1
-    if count > _LADDER_LIMIT:
-        raise ParamsError(f"{text!r} has {count:,} values, at most {_LADDER_LIMIT:,} are allowed: take larger steps")
-    # Rounding keeps 0.7:2.2:0.1 from holding 1.2000000000000002.
-    return np.round(low + step * np.arange(count), 12)
-
-
-def ladder(name: str, given: Any) -> Array | str:
-    """A price ladder (a,), ascending, from any of its written forms, or the word `any`.
-
-    Raises:
-        ParamsError: an empty list, prices that are negative, not finite, or not ascending.
-    """
-    value = _parsed(given)
-    if isinstance(value, str) and value == "any":
-        return "any"
-    if isinstance(value, Mapping):
-        value = _geometric(name, value)
-    try:
-        prices = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        prices = np.zeros(0)
-    if prices.ndim != 1 or len(prices) == 0 or isinstance(value, str):
-        forms = "low:high:step, [..], {geometric = [low, high, n]} or any"
-        raise ParamsError(f"{name} is {given!r}, which lists no price: give {forms}")
-    if not np.isfinite(prices).all() or prices.min() < 0 or (np.diff(prices) <= 0).any():
-        raise ParamsError(f"{name} must be finite, at least 0 and ascending; given was {given!r}")
-    return prices
-
-
-def _geometric(name: str, value: Mapping[str, Any]) -> Sequence[float] | Array:
-    entry = value.get("geometric")
-    if set(value) != {"geometric"} or not isinstance(entry, list | tuple) or len(entry) != 3:
-        raise ParamsError(f"{name} is {dict(value)!r}: as a table it is {{geometric = [low, high, n]}}")
-    low, high, count = entry
-    if not 0 < low < high or not math.isfinite(high) or int(count) != count or not 2 <= count <= _LADDER_LIMIT:
-        raise ParamsError(
-            f"geometric prices [{low}, {high}, {count}] need 0 < low < high and 2 to {_LADDER_LIMIT:,} levels"
-        )
-    return np.geomspace(low, high, int(count))
+    return kind.build(values, checked_ranges(fields, ranges or {}))
 
 
 def default_ladder(sensitivity: Any, ranges: Ranges) -> Array:
@@ -198,37 +81,259 @@ def default_ladder(sensitivity: Any, ranges: Ranges) -> Array:
     return np.geomspace(0.5 / every.max(), 2.0 / every.min(), LADDER_LEVELS)
 
 
-def _pricing(read: dict[str, Any], ranges: Ranges) -> World:
-    read["prices"] = _ladder_or_default(read, ranges)
-    return Pricing(PricingParams(**read))
-
-
-def _ladder_or_default(read: Mapping[str, Any], ranges: Ranges) -> Array | None:
-    prices = read["prices"]
+def _ladder_or_default(values: Mapping[str, Any], ranges: Ranges) -> Array | None:
+    prices = values["prices"]
     if prices is None:
-        return default_ladder(read["sensitivity"], ranges)
+        return default_ladder(values["sensitivity"], ranges)
     return None if isinstance(prices, str) else np.asarray(prices)
 
 
-_VOLUME = Field("volume", "arrivals/period", 1e-9, 1e6, "expected arrivals at price 0: one number, or one per period")
-_SENSITIVITY = Field("sensitivity", "1/money", 1e-6, 1e6, "decay of demand with price: one number, or one per period")
-_PRICES = Field("prices", "money", 0.0, np.inf, "price ladder: a:b:step, [..], {geometric = [low, high, n]}, or any")
+def _ladder(world: str, values: Mapping[str, Any], ranges: Ranges) -> Array:
+    prices = _ladder_or_default(values, ranges)
+    if prices is None:
+        raise ParamsError(f"prices of {world} must be a ladder: any price is for pricing and pricing-network only")
+    return prices
+
+
+def _pricing(values: dict[str, Any], ranges: Ranges) -> World:
+    return Pricing(PricingParams(**values | {"prices": _ladder_or_default(values, ranges)}))
+
+
+def _replenished(values: dict[str, Any], ranges: Ranges) -> World:
+    return PricingReplenished(ReplenishedParams(**values | {"prices": _ladder("pricing-replenished", values, ranges)}))
+
+
+def _rival(values: dict[str, Any], ranges: Ranges) -> World:
+    levels = values["rival_prices"]
+    if levels is None or isinstance(levels, str):
+        raise ParamsError(f"rival_prices is {levels!r}: give the rival's price levels")
+    prices = _ladder("pricing-rival", values, ranges)
+    return PricingRival(RivalParams(**values | {"prices": prices, "rival_prices": np.asarray(levels)}))
+
+
+def _network(values: dict[str, Any], ranges: Ranges) -> World:
+    usage = np.atleast_2d(np.asarray(values["usage"], np.float64))
+    legs, products = usage.shape
+    lists = {name: _each(values[name], products) for name in ("volume", "sensitivity")}
+    capacity = _each(values["capacity"], legs).astype(np.int64)
+    prices = _ladder_or_default(values, ranges)
+    return PricingNetwork(NetworkParams(**values | lists | {"usage": usage, "capacity": capacity, "prices": prices}))
+
+
+def _each(value: Any, size: int) -> Array:
+    """One number for all, or a list as it is."""
+    return np.full(size, float(value)) if np.ndim(value) == 0 else np.asarray(value, np.float64)
+
+
+def _replacement(values: dict[str, Any], ranges: Ranges) -> World:  # noqa: ARG001
+    return Replacement(ReplacementParams(**values))
+
+
+def _maintenance(values: dict[str, Any], ranges: Ranges) -> World:  # noqa: ARG001
+    return Maintenance(MaintenanceParams(**values | {"wear": np.atleast_1d(np.asarray(values["wear"], np.float64))}))
+
+
+def _inventory(values: dict[str, Any], ranges: Ranges) -> World:
+    """Orders and shelf that follow from the other parameters cover the ranges as well."""
+    high = {name: ranges[name][1] for name in ("mean", "penalty_cost") if name in ranges}
+    widest = InventoryParams(**{**values, "max_order": 0, "capacity": 1, **high})
+    most = widest.newsvendor(1) if values["max_order"] is None else values["max_order"]
+    shelf = room(InventoryParams(**{**values, "max_order": most, "capacity": 1, **high}))
+    capacity = shelf if values["capacity"] is None else values["capacity"]
+    return Inventory(InventoryParams(**values | {"max_order": most, "capacity": capacity}))
+
+
+_ANY = np.inf
+_STOCK = Field("stock", "items", 1, 100_000, "items to sell", whole=True)
+_PERIODS = Field("periods", "periods", 1, 100_000, "periods of the season", whole=True)
+_VOLUME = Field("volume", "arrivals/period", 1e-9, 1e6, "expected arrivals at price 0")
+_SENSITIVITY = Field("sensitivity", "1/money", 1e-6, 1e6, "decay of demand with price")
+_LADDER = "a:b:step (b included), [..] or {geometric = [low, high, n]}"
+_PRICES = Field("prices", "money", 0.0, _ANY, f"price ladder: {_LADDER}; any = no ladder, where noted")
+
+
+def _money(name: str, doc: str) -> Field:
+    return Field(name, "money", 0.0, 1e9, doc)
+
+
+def _chance(name: str, doc: str) -> Field:
+    return Field(name, "", 0.0, 1.0, doc)
+
 
 _KINDS = (
     WorldKind(
         "pricing",
         "sell a finite stock before the season ends, one price per period",
         (
-            Field("stock", "items", 1, 100_000, "items to sell", whole=True),
-            Field("periods", "periods", 1, 100_000, "periods of the season", whole=True),
-            _VOLUME,
-            _SENSITIVITY,
-            _PRICES,
+            _STOCK,
+            _PERIODS,
+            Field(
+                "volume", "arrivals/period", 1e-9, 1e6, "expected arrivals at price 0: one number, or one per period"
+            ),
+            Field("sensitivity", "1/money", 1e-6, 1e6, "decay of demand with price: one number, or one per period"),
+            Field("prices", "money", 0.0, _ANY, f"price ladder: {_LADDER}; or any, for evaluation"),
         ),
         {"stock": 20, "periods": 50, "volume": float(np.e), "sensitivity": 1.0, "prices": None},
         "see stock and period, post a price, sell min(Poisson(volume exp(-sensitivity price)), stock)",
-        "Gallego and van Ryzin (1994)",
+        "Gallego and van Ryzin (1994), Management Science 40(8)",
         _pricing,
+    ),
+    WorldKind(
+        "pricing-replenished",
+        "sell from a shelf that is refilled by chance, for ever",
+        (
+            Field("capacity", "items", 1, 10_000, "most items in stock", whole=True),
+            _VOLUME,
+            _SENSITIVITY,
+            Field("batch", "items", 1, 10_000, "items in a delivery", whole=True),
+            _chance("batch_probability", "chance of a delivery in a period"),
+            _money("holding_cost", "cost of an item left, per period"),
+            _PRICES,
+        ),
+        {
+            "capacity": 20,
+            "volume": 0.8 * float(np.e),
+            "sensitivity": 1.0,
+            "batch": 5,
+            "batch_probability": 0.2,
+            "holding_cost": 0.02,
+            "prices": None,
+        },
+        "see stock, post a price, sell, pay holding on what is left, receive a batch with its probability",
+        "Gallego and van Ryzin (1994) with replenishment",
+        _replenished,
+    ),
+    WorldKind(
+        "pricing-rival",
+        "sell a finite stock beside a rival who undercuts",
+        (
+            _STOCK,
+            _PERIODS,
+            Field("arrivals", "customers/period", 1e-9, 1e6, "expected customers"),
+            Field("attraction", "", -50.0, 50.0, "utility of either product at price 0"),
+            Field("sensitivity", "1/money", 1e-6, 1e6, "loss of utility with price"),
+            Field("rival_prices", "money", 0.0, _ANY, f"the rival's price levels: {_LADDER}"),
+            Field("rival_start", "money", 0.0, 1e9, "the rival's first price, one of its levels"),
+            _chance("reaction", "chance that the rival reacts in a period"),
+            _PRICES,
+        ),
+        {
+            "stock": 30,
+            "periods": 60,
+            "arrivals": 1.5,
+            "attraction": 2.0,
+            "sensitivity": 2.0,
+            "rival_prices": np.array([0.8, 1.0, 1.2, 1.4, 1.6, 1.8]),
+            "rival_start": 1.4,
+            "reaction": 0.25,
+            "prices": np.round(np.arange(0.7, 2.25, 0.1), 12),
+        },
+        "see stock, period and rival price, post a price, sell, then the rival may jump just below it",
+        "multinomial-logit competition, Talluri and van Ryzin (2004), section 7.3",
+        _rival,
+    ),
+    WorldKind(
+        "pricing-network",
+        "sell products that share legs, one price per product and slot",
+        (
+            Field("usage", "units", 0, 1_000, "units that each product (column) takes of each leg (row)", whole=True),
+            Field("capacity", "units", 1, 10_000, "units of each leg: one number, or one per leg", whole=True),
+            Field("periods", "slots", 1, 100_000, "slots of the season", whole=True),
+            Field(
+                "volume", "", 1e-9, 1.0, "chance that a product is asked for at price 0: one number, or one per product"
+            ),
+            Field("sensitivity", "1/money", 1e-6, 1e6, "its decay with price: one number, or one per product"),
+            Field("prices", "money", 0.0, _ANY, f"price ladder of all products: {_LADDER}; or any, for evaluation"),
+        ),
+        {
+            "usage": np.array([[1, 0, 1], [0, 1, 1]]),
+            "capacity": np.array([8, 8]),
+            "periods": 60,
+            "volume": np.array([0.3, 0.3, 0.3]),
+            "sensitivity": np.array([1.0, 1.0, 0.6]),
+            "prices": None,
+        },
+        "see what is left of each leg, post a price per product, at most one customer comes and buys",
+        "Gallego and van Ryzin (1997), Operations Research 45(1)",
+        _network,
+    ),
+    WorldKind(
+        "replacement",
+        "keep or replace one unit that ages",
+        (
+            Field("shape", "", 0.05, 50.0, "Weibull shape, above 1 for wear"),
+            Field("scale", "periods", 1e-3, 1e6, "Weibull scale"),
+            _money("replace_cost", "cost of a planned replacement"),
+            _money("failure_cost", "cost of a failure, new unit included"),
+            Field("max_age", "periods", 1, 100_000, "age at which a unit must be replaced", whole=True),
+        ),
+        {"shape": 3.0, "scale": 20.0, "replace_cost": 1.0, "failure_cost": 10.0, "max_age": 40},
+        "see the age, keep or replace, run the period; a failed unit is new at the next epoch",
+        "Barlow and Hunter (1960), Operations Research 8(1)",
+        _replacement,
+    ),
+    WorldKind(
+        "maintenance",
+        "choose which wearing components to service, sharing a set-up",
+        (
+            Field("levels", "", 2, 100, "condition levels, the last one failed", whole=True),
+            Field("wear", "", 0.0, 1.0, "chance that a component moves in a period, one per component"),
+            _chance("jump", "chance that a move is by two levels"),
+            Field("crews", "components", 1, 100, "most components serviced in a period", whole=True),
+            _money("setup_cost", "cost of a period in which anything is serviced"),
+            _money("preventive_cost", "cost of servicing a working component"),
+            _money("corrective_cost", "cost of servicing a failed component"),
+            _money("downtime_cost", "cost of leaving a failed component, per period"),
+            Field("choice", "", 0, 0, "sets = any set of components, worst = how many of the worst"),
+        ),
+        {
+            "levels": 5,
+            "wear": np.array([0.10, 0.15, 0.20, 0.25]),
+            "jump": 0.2,
+            "crews": 2,
+            "setup_cost": 2.0,
+            "preventive_cost": 1.0,
+            "corrective_cost": 4.0,
+            "downtime_cost": 5.0,
+            "choice": "sets",
+        },
+        "see the levels, service a set, pay, then every component may move by one or two levels",
+        "economic dependence, Dekker, Wildeman and van der Duyn Schouten (1997)",
+        _maintenance,
+    ),
+    WorldKind(
+        "inventory",
+        "order one product whose unmet demand is lost, with a lead time",
+        (
+            Field("demand", "", 0, 0, "poisson, or geometric"),
+            Field("mean", "items/period", 1e-6, 1e4, "expected demand"),
+            Field("lead_time", "periods", 1, 12, "periods from order to arrival", whole=True),
+            Field("holding_cost", "money", 1e-9, 1e9, "cost of an item left, per period"),
+            Field("penalty_cost", "money", 1e-9, 1e9, "cost of an item of demand lost"),
+            Field(
+                "max_order",
+                "items",
+                0,
+                10_000,
+                "largest order; by default the newsvendor level of a period",
+                whole=True,
+            ),
+            Field(
+                "capacity", "items", 1, 100_000, "most items on hand; by default more than is ever wanted", whole=True
+            ),
+        ),
+        {
+            "demand": "poisson",
+            "mean": 5.0,
+            "lead_time": 4,
+            "holding_cost": 1.0,
+            "penalty_cost": 19.0,
+            "max_order": None,
+            "capacity": None,
+        },
+        "see stock and pipeline, order, meet demand, pay, receive what is due",
+        "Zipkin (2008), Operations Research 56(5)",
+        _inventory,
     ),
 )
 
