@@ -94,9 +94,8 @@ def worlds(
 
 @app.command()
 def train(
-    world: Annotated[str, typer.Argument(metavar="WORLD_OR_ENV_ID", help="World, or a registered Gymnasium id.")],
-    algo: Annotated[str, typer.Option(help="ppo, a2c, dqn, maskable-ppo, exact, or the name of a baseline.")] = "ppo",
-    preset: Annotated[str, typer.Option(help="Named training settings.")] = "default",
+    world: Annotated[str, typer.Argument(help="World; `trimtab worlds` lists them.")],
+    algo: Annotated[str, typer.Option(help="Algorithm, with the preset found for this world.")] = "ppo",
     params: Params = "",
     ranges: Annotated[str, typer.Option(help="Train over ranges of parameters: k=low:high,..")] = "",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps to train.")] = None,
@@ -113,7 +112,6 @@ def train(
         "train",
         world=world,
         algo=algo,
-        preset=preset,
         params=params,
         ranges=ranges,
         steps=steps,
@@ -151,6 +149,7 @@ def backtest(
     at: Annotated[str | None, typer.Option(help="Column that holds the event time.")] = None,
     label_delay: Annotated[str | None, typer.Option(help="Labels come later: 30min, or 100rows.")] = None,
     label_probability: Annotated[float, typer.Option(min=0, max=1, help="Share of rows that get a label.")] = 1.0,
+    drifts: Annotated[str, typer.Option(help="Rows where something is known to change: 100,200.")] = "",
     restart_at: Annotated[
         int | None, typer.Option(min=1, help="Stop the learner after so many rows and resume.")
     ] = None,
@@ -168,6 +167,7 @@ def backtest(
         at=at,
         label_delay=label_delay,
         label_probability=label_probability,
+        drifts=drifts,
         restart_at=restart_at,
         log=log,
         seed=seed,

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
 from rich.console import Console
 
 from service.client import Client, ServiceError, Stop
 from service.commands.output import CommandError, UsageError, finish, percent, shown, table
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 2.0
+_BUNDLE = {"content-type": "application/octet-stream"}
 
 
 def report(point: str, url: str, as_json: bool) -> None:
@@ -43,6 +45,13 @@ def mode(point: str, mode: str, reason: str, share: float | None, actor: str, ur
     """Set the mode of a point."""
     order = {"mode": mode} if share is None else {"mode": mode, "share": share}
     _order(url, f"/v1/policies/{point}/mode", order, reason, actor, as_json)
+
+
+def register(point: str, data: bytes, url: str) -> None:
+    """Register a bundle for a point."""
+    answer = httpx.post(f"{url.rstrip('/')}/v1/policies/{point}", content=data, headers=_BUNDLE, trust_env=False)
+    if not answer.is_success:
+        raise CommandError(f"{point} does not take the bundle: {answer.text}")
 
 
 def _order(url: str, path: str, order: Mapping[str, Any], reason: str, actor: str, as_json: bool) -> None:

@@ -1,0 +1,195 @@
+"""`trimtab backtest`: a declared model over a data set, through the same learner that serves."""
+
+import inspect
+import math
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from river import datasets
+from river.datasets.base import FileDataset, RemoteDataset
+
+from online import durations
+from online.backtest import Delay, Result, Row, backtest
+from online.log import Log, LogUnavailable
+from online.memory_log import MemoryLog
+from online.redis_client import connect
+from online.redis_log import RedisLog
+from online.specs import ModelSpec
+from service import manifest as declarations
+from service import rows as files
+from service.commands.output import CommandError, UsageError, console, finish, shown, table
+from service.embedded import EmbeddedError, EmbeddedRedis, find_server
+from service.folder import DataFolder
+from service.manifest import ManifestError
+from service.rows import RowError
+
+_DATA_SETS: Mapping[str, Callable[[], FileDataset]] = {
+    name: kind
+    for name, kind in inspect.getmembers(datasets, inspect.isclass)
+    if issubclass(kind, FileDataset) and not issubclass(kind, RemoteDataset)
+}
+
+
+def run(
+    model: str,
+    data: str,
+    manifest: Path | None,
+    label: str | None,
+    at: str | None,
+    label_delay: str | None,
+    label_probability: float,
+    drifts: str,
+    restart_at: int | None,
+    log: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Play the rows and say how well the model predicted them before it learned them."""
+    try:
+        spec = _declared(model, manifest or Path("trimtab.toml"))
+        delay = _delay(label_delay, label_probability, seed)
+        with _log_of(log) as entries:
+            terminal = console()
+            result = backtest(
+                spec,
+                _rows(data, label, at, spec.key is not None),
+                entries,
+                delay=delay,
+                restart_at=restart_at,
+                progress=lambda done: terminal.print(f"{done:,} rows"),
+            )
+        found = {"model": model, "data": data, "log": log, **_summary(result), **_against(result, _numbers(drifts))}
+    except (ManifestError, RowError) as error:
+        raise UsageError(str(error)) from None
+    except (LogUnavailable, EmbeddedError) as error:
+        raise CommandError(str(error)) from None
+    finish(found, as_json, lambda out: _show(out, found))
+
+
+def _declared(model: str, path: Path) -> ModelSpec:
+    models = declarations.load(path).models
+    if model not in models:
+        raise UsageError(f"{path} declares no model {model!r}; it declares: {', '.join(models) or 'none'}")
+    return models[model]
+
+
+def _delay(text: str | None, probability: float, seed: int) -> Delay:
+    rows, seconds, chance = 0, 0.0, random.Random(seed).random
+    if text is not None and text.endswith("rows") and text.removesuffix("rows").strip().isdigit():
+        rows = int(text.removesuffix("rows"))
+    elif text is not None:
+        try:
+            seconds = durations.seconds(text)
+        except ValueError:
+            raise UsageError(f"--label-delay {text!r}: give a duration such as 30min, or rows as in 100rows") from None
+    return Delay(rows=rows, seconds=seconds, probability=probability, chance=chance)
+
+
+@contextmanager
+def _log_of(kind: str) -> Iterator[Log]:
+    """An empty log: in memory, or in a Redis of its own that leaves nothing behind."""
+    if kind == "memory":
+        yield MemoryLog()
+    elif kind == "redis":
+        with (
+            tempfile.TemporaryDirectory(prefix="trimtab-") as home,
+            DataFolder(Path(home)) as folder,
+            EmbeddedRedis(folder, find_server()) as server,
+        ):
+            server.start()
+            yield RedisLog(connect(server.url, server.password))
+    else:
+        raise UsageError(f"--log {kind!r}: give memory or redis")
+
+
+def _rows(data: str, label: str | None, at: str | None, keyed: bool) -> Iterator[Row]:
+    """The rows of a file, or of a data set that River ships."""
+    if data in _DATA_SETS:
+        for features, y in _DATA_SETS[data]():
+            yield _row({**features}, y, at)
+        return
+    if not Path(data).exists():
+        raise UsageError(f"there is no file {data!r}, and River ships: {', '.join(_DATA_SETS)}")
+    for row in files.read(Path(data)):
+        event = files.event(row, label)
+        if "label" not in event:
+            raise UsageError(f"say which column of {data} holds the label, with --label: {', '.join(row)}")
+        key = event.get("key") if keyed else None
+        yield _row(dict(event["features"]), event["label"], at, key)
+
+
+def _row(features: dict[str, Any], label: Any, at: str | None, key: str | None = None) -> Row:
+    # A date is what the data has, and no feature that a model takes: it becomes seconds.
+    plain = {name: _seconds(value) if isinstance(value, datetime) else value for name, value in features.items()}
+    if at is None:
+        return Row(plain, label, key)
+    if at not in plain:
+        raise UsageError(f"there is no column {at!r} for --at; there are: {', '.join(plain)}")
+    time = plain.pop(at)
+    return Row(plain, label, key, time if isinstance(time, float | int) else _parsed(at, time))
+
+
+def _parsed(column: str, text: Any) -> float:
+    try:
+        return _seconds(datetime.fromisoformat(text))
+    except (TypeError, ValueError):
+        raise UsageError(f"{text!r} in column {column!r} is no time: give seconds since 1970 or ISO 8601") from None
+
+
+def _seconds(time: datetime) -> float:
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return sorted(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--drifts {text!r}: give the rows where something changed, as in 100,200") from None
+
+
+def _summary(result: Result) -> dict[str, Any]:
+    return {
+        "rows": result.rows,
+        "metrics": dict(result.metrics),
+        "baseline": dict(result.baseline),
+        "counts": dict(result.counts),
+        "restarts": result.restarts,
+        "alarms": [asdict(alarm) for alarm in result.alarms],
+    }
+
+
+def _against(result: Result, drifts: Sequence[int]) -> dict[str, Any]:
+    """Alarms against known changes: the delay to the first alarm after each, and how many came besides."""
+    if not drifts:
+        return {}
+    rows = [alarm.row for alarm in result.alarms]
+    windows = list(pairwise([*drifts, math.inf]))
+    firsts = [next((row for row in rows if begin <= row < end), None) for begin, end in windows]
+    delays = [None if row is None else row - begin for row, (begin, _) in zip(firsts, windows, strict=True)]
+    detected = sum(row is not None for row in firsts)
+    return {
+        "drifts": list(drifts),
+        "delays": delays,
+        "missed": len(drifts) - detected,
+        "false_alarms": len(rows) - detected,
+    }
+
+
+def _show(out: Console, found: Mapping[str, Any]) -> None:
+    counts = ", ".join(f"{number:,} {what}" for what, number in found["counts"].items() if number)
+    out.print(f"{found['model']} on {found['rows']:,} rows of {found['data']}: {counts}")
+    figures = [*found["metrics"].items(), *found["baseline"].items()]
+    out.print(table(("metric", "value"), figures))
+    for alarm in found["alarms"]:
+        out.print(f"  row {alarm['row']:,}: {alarm['detector']} on {alarm['signal']}")
+    if "drifts" in found:
+        delays = ", ".join(shown(delay) for delay in found["delays"])
+        out.print(f"changes at {found['drifts']}: found after {delays} rows, {found['false_alarms']} false alarms")

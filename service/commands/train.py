@@ -1,0 +1,127 @@
+"""`trimtab train`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from agents import train as training
+from agents.bundle import Bundle, BundleError, pack, unpack
+from envs import worlds
+from envs.dynamics import ParamsError, World
+from service import parameters
+from service.commands import operate
+from service.commands.output import CommandError, UsageError, console, finish, percent, shown
+from service.parameters import ParameterError
+
+_LINE_EVERY = 10
+
+
+def run(
+    world: str,
+    algo: str,
+    params: str,
+    ranges: str,
+    steps: int | None,
+    minutes: float | None,
+    seed: int,
+    start: Path | None,
+    out: Path | None,
+    register: str | None,
+    url: str,
+    as_json: bool,
+) -> None:
+    """Train, write the bundle, and register it where asked to."""
+    try:
+        made = worlds.make(world, parameters.parse(params))
+        given = parameters.ranges(ranges)
+        before = None if start is None else unpack(_read(start))
+        bundle = _train(made, algo=algo, ranges=given, steps=steps, minutes=minutes, seed=seed, start=before)
+    except (ParameterError, ParamsError) as error:
+        raise UsageError(str(error)) from None
+    except (BundleError, ValueError) as error:
+        raise CommandError(str(error)) from None
+    data = pack(bundle.card, bundle.onnx, bundle.weights)
+    path = out or Path(f"{world}-{bundle.digest[:12]}.trimtab")
+    path.write_bytes(data)
+    if register is not None:
+        operate.register(register, data, url)
+    result = _result(bundle, path, register)
+    finish(result, as_json, lambda terminal: _show(terminal, result))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _train(world: World, **how: Any) -> Bundle:
+    terminal = console()
+    if not terminal.is_terminal:
+        return training.train(world, progress=_Lines(terminal), **how)
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=terminal) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def tell(progress: training.Progress) -> bool:
+            bar.update(task, completed=progress.steps / max(progress.total, 1), description=_in_words(progress))
+            return True
+
+        return training.train(world, progress=tell, **how)
+
+
+class _Lines:
+    """Progress for a pipe or a file: a line now and then."""
+
+    def __init__(self, terminal: Console) -> None:
+        self._terminal = terminal
+        self._told = 0
+
+    def __call__(self, progress: training.Progress) -> bool:
+        self._told += 1
+        if self._told % _LINE_EVERY == 1:
+            done = percent(progress.steps / max(progress.total, 1))
+            self._terminal.print(f"training {done:>6}  {_in_words(progress)}, {progress.seconds_left:.0f} s left")
+        return True
+
+
+def _in_words(progress: training.Progress) -> str:
+    gap = "" if progress.gap is None else f", {progress.gap:.2f} % below the optimum"
+    return f"{progress.steps:,} steps, {progress.rate:,.0f}/s, value {shown(progress.value)}{gap}"
+
+
+def _result(bundle: Bundle, path: Path, register: str | None) -> dict[str, Any]:
+    card = bundle.card
+    return {
+        "bundle": str(path),
+        "digest": bundle.digest,
+        "world": card.world,
+        "algo": card.algo,
+        "preset": card.preset,
+        "seed": card.seed,
+        "steps": card.steps,
+        "temperature": card.temperature,
+        "metrics": card.metrics,
+        "registered": register,
+    }
+
+
+def _show(out: Console, result: Mapping[str, Any]) -> None:
+    metrics = result["metrics"]
+    out.print(f"{result['bundle']}  {result['algo']}, {result['steps']:,} steps in {metrics['seconds']:.0f} s")
+    gap = "" if "gap" not in metrics else f", {metrics['gap']:.2f} % below the optimum as served"
+    out.print(f"value {shown(metrics['value'])}{gap}")
+    if result["registered"]:
+        out.print(
+            f"registered for {result['registered']}: `trimtab promote {result['registered']} {result['digest'][:12]}`"
+        )
