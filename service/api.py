@@ -26,6 +26,7 @@ class Api:
     """The parts of one API process.
 
     Attributes:
+        archive: The thread for long reads, so that they keep nobody else waiting.
         secret: Key of the draws; the same for all replicas, so that they answer alike.
         clock: Seconds since the epoch.
         new_id: Makes ids for what comes without one.
@@ -34,6 +35,7 @@ class Api:
     serving: Serving
     writer: Writer
     store: StoreThread
+    archive: StoreThread
     telemetry: Telemetry
     secret: bytes
     clock: Callable[[], float] = time.time

@@ -29,6 +29,7 @@ from service.routes.jobs import Jobs
 from service.routes.models import Models
 from service.routes.points import Points
 from service.routes.policies import Policies
+from service.routes.reports import Reports
 from service.routes.system import System
 from service.serving import Serving
 from service.settings import Settings
@@ -64,6 +65,7 @@ def create(
         serving=Serving(manifest, make_store, secret, clock, NAME),
         writer=Writer(make_log),
         store=StoreThread(make_store),
+        archive=StoreThread(make_store, waiting=8),
         telemetry=Telemetry(),
         secret=drawing_key(secret),
         clock=clock,
@@ -91,6 +93,7 @@ def application(api: Api, manifest: Manifest) -> FastAPI:
         yield
         api.serving.close()
         api.store.close()
+        api.archive.close()
         api.writer.close()
 
     app = FastAPI(title="Trimtab", version=version, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
@@ -132,8 +135,10 @@ def run(settings: Settings) -> None:
 
 def operations_of(api: Api) -> list[Operation]:
     """Everything that can be asked, the hot routes first: routes are tried in this order."""
-    parts = (Decisions(api), Models(api), Policies(api), Points(api), Jobs(api), System(api))
-    return [operation for part in parts for operation in part.operations()]
+    parts = (Decisions(api), Models(api), Reports(api), Policies(api), Points(api), Jobs(api), System(api))
+    operations = [operation for part in parts for operation in part.operations()]
+    # An id in the last place matches whatever stands there: `report` and `export` must be tried before it.
+    return sorted(operations, key=lambda operation: operation.path.endswith("/{id}"))
 
 
 def _routes(operations: list[Operation], gate: Gate, limits: Limits, telemetry: Telemetry) -> list[Route]:

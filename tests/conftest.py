@@ -232,6 +232,12 @@ class Service:
         assert response.is_success, response.text
         return response.json()
 
+    def register(self, point: str, bundle: bytes) -> str:
+        """The digest of a bundle that is now registered."""
+        response = self.client.post(f"/v1/policies/{point}", content=bundle)
+        assert response.status_code == 201, response.text
+        return str(response.json()["digest"])
+
     def get(self, path: str) -> Any:
         """The answer to a question that must succeed."""
         response = self.client.get(path)

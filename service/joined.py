@@ -1,0 +1,76 @@
+"""Decisions joined with what came of them, read back from the log: the rows of reports and exports."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from online.events import Decided, EventError, Rewarded, decode, scoped_id
+from online.join import Standing, parse_standing, standing_field
+from online.log import START, Entry, Log, Partition
+
+_PAGE = 1000
+
+
+@dataclass(slots=True)
+class Joined:
+    """One decision and where it stands.
+
+    Attributes:
+        at: When it was made, in seconds since the epoch.
+        standing: As the learner has it; `pending` where it has not got to it.
+        delays: Seconds from the decision to each of its outcomes in the log.
+    """
+
+    decided: Decided
+    entry: Entry
+    at: float
+    standing: Standing
+    delays: list[float] = field(default_factory=list)
+
+    @property
+    def reward(self) -> float | None:
+        """What the decision is worth: its reward, or the default once the wait is over; else `None`."""
+        return self.standing.reward if self.standing.state in ("rewarded", "defaulted") else None
+
+
+def read(log: Log, partition: Partition, last: int) -> list[Joined]:
+    """The last decisions of a partition, at most so many, the oldest first."""
+    standings = dict(log.fields(partition, "decision"))
+    return join(_entries(log, partition), standings, last)
+
+
+def join(entries: Iterable[Entry], standings: Mapping[str, bytes], last: int) -> list[Joined]:
+    """The last decisions among the entries, with their standings (index fields of the partition) and delays."""
+    rows: deque[Joined] = deque(maxlen=last)
+    by_id: dict[str, Joined] = {}
+    for entry in entries:
+        try:
+            event = decode(entry.payload)
+        except EventError:
+            # The learner has set it aside and says why; a report is about the others.
+            continue
+        if isinstance(event, Decided):
+            if len(rows) == last:
+                gone = rows[0].decided
+                by_id.pop(scoped_id(gone.id, gone.key), None)
+            row = _row(event, entry, standings)
+            rows.append(row)
+            by_id[scoped_id(event.id, event.key)] = row
+        elif isinstance(event, Rewarded):
+            known = by_id.get(scoped_id(event.decision, event.key))
+            if known is not None:
+                known.delays.append((entry.at if event.at is None else event.at) - known.at)
+    return list(rows)
+
+
+def _row(event: Decided, entry: Entry, standings: Mapping[str, bytes]) -> Joined:
+    data = standings.get(standing_field(event.id, event.key))
+    standing = Standing("deferred" if event.deferred else "pending") if data is None else parse_standing(data)
+    return Joined(event, entry, entry.at if event.at is None else event.at, standing)
+
+
+def _entries(log: Log, partition: Partition) -> Iterable[Entry]:
+    after = START
+    while entries := log.read(partition, after, _PAGE):
+        yield from entries
+        after = entries[-1].id
