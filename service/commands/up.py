@@ -21,7 +21,7 @@ _SHOP = "shop"
 _POINT, _MODEL = "price", "demand"
 _RATE = 20.0
 _CALM_MINUTES = 4.0
-_SHIFT = "sensitivity=1.6"
+_SHIFT = "sensitivity=2"
 
 
 class Screen:
