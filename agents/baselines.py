@@ -6,12 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.heuristics_pricing import PRICING_RULES
+from agents.heuristics_inventory import INVENTORY_RULES
+from agents.heuristics_maintenance import MAINTENANCE_RULES, REPLACEMENT_RULES
+from agents.heuristics_pricing import NETWORK_RULES, PRICING_RULES, REPLENISHED_RULES, RIVAL_RULES
 from agents.policy import Array, Mask, Observation, Policy, greedy
 from envs.dynamics import World
 
 Rule = Callable[[Array], NDArray[np.int64]]
-_RULES: Mapping[str, Mapping[str, Callable[[World], Rule]]] = {"pricing": PRICING_RULES}
+_RULES: Mapping[str, Mapping[str, Callable[[World], Rule]]] = {
+    "pricing": PRICING_RULES,
+    "pricing-replenished": REPLENISHED_RULES,
+    "pricing-rival": RIVAL_RULES,
+    "pricing-network": NETWORK_RULES,
+    "replacement": REPLACEMENT_RULES,
+    "maintenance": MAINTENANCE_RULES,
+    "inventory": INVENTORY_RULES,
+}
 
 BASELINES: Mapping[str, tuple[str, ...]] = {world: tuple(rules) for world, rules in _RULES.items()}
 """Names of the rules of each world; the first one is the usual baseline."""
@@ -24,19 +34,24 @@ class RulePolicy:
     Args:
         kind: the rule's name.
         entries: how many entries of an observation the rule reads; whatever follows (parameters) is ignored.
-        n: number of actions.
-        rule: observations (n, entries) → indices (n,).
+        nvec: number of choices of each factor of an action.
+        rule: observations (n, entries) → indices (n,), or (n, factors).
     """
 
     kind: str
     entries: int
-    n: int
+    nvec: tuple[int, ...]
     rule: Rule
 
     def probabilities(self, observation: Observation, allowed: Mask) -> Array:
-        """All mass on the rule's action."""
-        index = self.rule(np.asarray(observation[:, : self.entries], np.float64))
-        return greedy(-np.abs(np.arange(self.n) - index[:, None]), allowed)
+        """All mass on the rule's action, factor after factor."""
+        index = self.rule(np.asarray(observation[:, : self.entries], np.float64)).reshape(len(observation), -1)
+        masks = np.split(allowed, np.cumsum(self.nvec)[:-1], axis=1)
+        each = [
+            greedy(-np.abs(np.arange(n) - column[:, None]), mask)
+            for n, column, mask in zip(self.nvec, index.T, masks, strict=True)
+        ]
+        return np.concatenate(each, axis=1)
 
 
 def make(name: str, world: World) -> Policy:
@@ -59,4 +74,4 @@ def make(name: str, world: World) -> Policy:
     if name not in rules:
         known = ", ".join(rules) or "none"
         raise ValueError(f"{world.id} has no rule {name!r}: give one of {known}")
-    return RulePolicy(name, len(world.context), world.actions.n, rules[name](world))
+    return RulePolicy(name, len(world.context), world.actions.nvec, rules[name](world))
