@@ -14,7 +14,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from agents.networks import Features, LadderPolicy, Layout, with_ladder
+from agents.features import Layout
+from agents.networks import Features, LadderPolicy, with_ladder
 from agents.presets import Preset
 
 Share = Callable[[], float]

@@ -1,9 +1,5 @@
-"""Networks: physical observations in, logits out; features, scaling and the action ladder are inside the graph."""
+"""Networks: features and an action ladder around Stable-Baselines3's, and their weights as bytes."""
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -15,98 +11,14 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-Columns = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the columns of an observation are, and which parameters are fixed.
-
-    Args:
-        world: world id; it decides the features.
-        context: the world's own entries of an observation.
-        conditioned: the parameters that follow them.
-        params: the world's parameters; those not conditioned on are constants of the graph.
-        bounds: (k, 2) lowest and highest value of each entry, for worlds without features of their own.
-    """
-
-    world: str
-    context: tuple[str, ...]
-    conditioned: tuple[str, ...]
-    params: Mapping[str, Any]
-    bounds: np.ndarray[Any, np.dtype[np.float64]]
-
-
-def _series(value: Any, periods: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.broadcast_to(np.asarray(value, np.float64), periods)
-
-
-class Pricing(nn.Module):
-    """Features of `pricing`: time and stock left, and the stock against the demand still to come.
-
-    The demand to come is counted at the price that maximises revenue per arrival, where 1/e of the arrivals buy.
-    """
-
-    def __init__(self, layout: Layout) -> None:
-        super().__init__()
-        periods = int(layout.params["periods"])
-        self.stock, self.periods = float(layout.params["stock"]), float(periods)
-        volume = _series(layout.params["volume"], periods)
-        sensitivity = _series(layout.params["sensitivity"], periods)
-        self.volume, self.sensitivity = float(volume.mean()), float(sensitivity.mean())
-        tables = {
-            "left": np.append(volume[::-1].cumsum()[::-1] / self.volume, 0.0),
-            "volume_now": np.append(volume, volume[-1]) / self.volume,
-            "sensitivity_now": np.append(sensitivity, sensitivity[-1]) / self.sensitivity,
-        }
-        for name, table in tables.items():
-            self.register_buffer(name, torch.tensor(table, dtype=torch.float32), persistent=False)
-
-    def forward(self, x: Columns) -> Tensor:
-        """Features (n, 7)."""
-        stock, period = x["stock"], x["period"]
-        volume = x.get("volume", torch.full_like(stock, self.volume))
-        sensitivity = x.get("sensitivity", torch.full_like(stock, self.sensitivity))
-        row = torch.clamp(period, 0.0, self.periods).long()
-        left = self.get_buffer("left")[row]
-        share = torch.clamp(stock / self.stock, min=0.0)
-        parts = [
-            2 * share - 1,
-            2 * period / self.periods - 1,
-            torch.log((torch.clamp(stock, min=0.0) + 0.5) / (volume * left / math.e + 0.5)),
-            2 * torch.sqrt(share) - 1,
-            2 * torch.sqrt(left / self.periods) - 1,
-            torch.log(volume * self.get_buffer("volume_now")[row]) - 1,
-            torch.log(sensitivity * self.get_buffer("sensitivity_now")[row]),
-        ]
-        return torch.cat(parts, dim=1)
-
-
-class Scaled(nn.Module):
-    """Every entry of the observation moved and scaled to about −1 to 1, by its bounds."""
-
-    def __init__(self, layout: Layout) -> None:
-        super().__init__()
-        low, high = layout.bounds.T
-        finite = np.isfinite(low) & np.isfinite(high) & (high > low)
-        centre = np.where(finite, (low + high) / 2, 0.0)
-        half = np.where(finite, (high - low) / 2, 1.0)
-        self.register_buffer("centre", torch.tensor(centre, dtype=torch.float32), persistent=False)
-        self.register_buffer("half", torch.tensor(half, dtype=torch.float32), persistent=False)
-
-    def forward(self, x: Columns) -> Tensor:
-        """Features (n, k)."""
-        return (torch.cat(list(x.values()), dim=1) - self.get_buffer("centre")) / self.get_buffer("half")
-
-
-FEATURES: Mapping[str, Callable[[Layout], nn.Module]] = MappingProxyType({"pricing": Pricing})
+from agents.features import Layout, features
 
 
 class Features(BaseFeaturesExtractor):
     """The observation split into named columns and handed to the world's features, inside the graph."""
 
     def __init__(self, space: spaces.Space[Any], layout: Layout) -> None:
-        module = FEATURES.get(layout.world, Scaled)(layout)
+        module = features(layout)
         names = (*layout.context, *layout.conditioned)
         with torch.no_grad():
             width = module({name: torch.ones(1, 1) for name in names}).shape[1]

@@ -59,6 +59,13 @@ class Preset:
 
 DEFAULT = Preset("ppo", discount=0.99, gae_lambda=0.95, entropy=0.005)
 PRICING = Preset("ppo", "pricing", reward_scale=5.0, basis=16)
+RIVAL = replace(PRICING, name="pricing-rival")
+REPLENISHED = Preset(
+    "ppo", "pricing-replenished", discount=0.99, gae_lambda=0.95, reward_scale=1.0, horizon=200, basis=16, entropy=0.005
+)
+REPLACEMENT = Preset("ppo", "replacement", discount=0.98, gae_lambda=0.9, reward_scale=3.0, horizon=200)
+MAINTENANCE = Preset("ppo", "maintenance", discount=0.98, gae_lambda=0.9, reward_scale=3.0, horizon=200)
+INVENTORY = Preset("ppo", "inventory", discount=0.98, gae_lambda=0.95, reward_scale=30.0, horizon=200, entropy=0.005)
 
 
 def _variants(ppo: Preset) -> Mapping[str, Preset]:
@@ -69,7 +76,17 @@ def _variants(ppo: Preset) -> Mapping[str, Preset]:
 
 
 # By world id, then by algorithm; "" holds what suits any world.
-PRESETS: Mapping[str, Mapping[str, Preset]] = MappingProxyType({"": _variants(DEFAULT), "pricing": _variants(PRICING)})
+PRESETS: Mapping[str, Mapping[str, Preset]] = MappingProxyType(
+    {
+        "": _variants(DEFAULT),
+        "pricing": _variants(PRICING),
+        "pricing-rival": _variants(RIVAL),
+        "pricing-replenished": _variants(REPLENISHED),
+        "replacement": _variants(REPLACEMENT),
+        "maintenance": _variants(MAINTENANCE),
+        "inventory": _variants(INVENTORY),
+    }
+)
 
 
 def preset(world: str, algo: str = "ppo") -> Preset:

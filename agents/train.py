@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from agents.baselines import BASELINES
 from agents.bundle import Bundle, BundleError, Card, pack, unpack
 from agents.cards import actions_of, fields_of, params_of, versions
 from agents.export import export
-from agents.networks import Layout, dump_weights, load_weights
+from agents.features import Layout
+from agents.networks import dump_weights, load_weights
 from agents.policy import Observation, softmax
 from agents.presets import Preset
 from agents.presets import preset as preset_for
@@ -30,6 +31,10 @@ from envs.dynamics import World
 ENDLESS = 10**12
 # Share of the time that may go into comparing checkpoints.
 SELECTION_SHARE = 0.08
+# An untrained policy is slow to evaluate exactly, and never the best.
+FIRST_SELECTION = 0.05
+# Comparisons without a better checkpoint before patience may end.
+STALE = 5
 PROGRESS_SECONDS = 1.0
 AGREEMENT = 1e-5
 AGREEMENT_ROWS = 10_000
@@ -88,7 +93,8 @@ def train(
     Args:
         world: with its nominal parameters.
         preset: settings; by default those found for this world and algorithm.
-        algo: `ppo`, `a2c`, `dqn` or `maskable-ppo`; `exact` or a baseline's name writes that policy out instead.
+        algo: `ppo` (`maskable-ppo` where the world forbids actions), `a2c` or `dqn`; `exact` or a baseline's name
+            writes that policy out instead.
         seed: of everything random; with `steps`, the same seed gives the same policy.
         steps: budget in environment steps.
         minutes: budget in minutes of `clock`; by default the preset's.
@@ -107,6 +113,10 @@ def train(
     if preset is None and (algo == "exact" or algo in BASELINES.get(world.id, ())):
         return write_out(world, algo)
     settings = preset or preset_for(world.id, algo)
+    if not kind_of(settings.algo).masks and _forbids(world):
+        if settings.algo != "ppo":
+            raise ValueError(f"{world.id} forbids actions in some states, which {algo} cannot heed: use maskable-ppo")
+        settings = replace(settings, algo="maskable-ppo")
     seconds = None if steps else 60 * (minutes or settings.minutes)
     torch.set_num_threads(threads)
     family = Family(world, ranges or {})
@@ -131,7 +141,6 @@ class _Run(BaseCallback):
         super().__init__()
         self.family, self.preset, self.seed, self.budget = family, preset, seed, budget
         self.start, self.tell, self.clock = start, progress, clock
-        _require_masks(family.world, preset)
         self.selection = Selection(family, seed)
         self.algorithm = self._algorithm()
         if start is not None:
@@ -139,7 +148,7 @@ class _Run(BaseCallback):
             load_weights(self.algorithm.policy, start.weights)
         self.began = clock()
         self.best: Score | None = None
-        self.best_share = 0.0
+        self.best_share, self.stale = 0.0, 0
         self.kept = self._state()
         self.selecting = 0.0
         self.told = self.began
@@ -182,18 +191,20 @@ class _Run(BaseCallback):
             self.told = now
             if not self.tell(self._progress()):
                 return False
-        stale = self.share() - self.best_share > self.preset.patience
-        return self.share() < 1.0 and not stale
+        done = self.share()
+        stale = self.stale >= STALE and done - self.best_share > self.preset.patience
+        return done < 1.0 and not stale
 
     def _on_rollout_start(self) -> None:
-        if self.steps and self.selecting <= SELECTION_SHARE * self.seconds:
+        if self.share() >= FIRST_SELECTION and self.selecting <= SELECTION_SHARE * self.seconds:
             self._compare()
 
     def _compare(self) -> None:
         began = self.clock()
         score = self.selection.score(self.outputs, min(self._temperatures))
+        self.stale += 1
         if score.beats(self.best):
-            self.best, self.kept, self.best_share = score, self._state(), self.share()
+            self.best, self.kept, self.best_share, self.stale = score, self._state(), self.share(), 0
         self.selecting += self.clock() - began
 
     @property
@@ -223,13 +234,11 @@ def _require_same(card: Card, world: World) -> None:
         raise ValueError(f"the bundle to start from is for {card.world!r}: give one for {world.id!r}")
 
 
-def _require_masks(world: World, preset: Preset) -> None:
+def _forbids(world: World) -> bool:
+    """Whether some action is not allowed in some state (looked for among all states, or at the start)."""
     states = starts_of(world)
     shown = states if states is not None else world.initial(1, np.random.default_rng(0))
-    if not kind_of(preset.algo).masks and not np.array(world.allowed(shown)).all():
-        raise ValueError(
-            f"{world.id} forbids some actions in some states, which {preset.algo} cannot: use maskable-ppo"
-        )
+    return not bool(np.array(world.allowed(shown)).all())
 
 
 def _bundle(run: _Run, score: Score, actor: nn.Module, weights: bytes) -> Bundle:
