@@ -221,15 +221,17 @@ class PointLearner:
             return self._set_aside(entry, f"the decision {event.decision!r} is active already", "id")
         self._open.put(name, msgspec.structs.replace(waiting, deferred=False, deadline=at + self.spec.wait))
         self._count(waiting, decisions=1)
-        return self._show(name, event.decision, Standing("pending"))
+        if waiting.reward is None:
+            return self._show(name, event.decision, Standing("pending"))
+        # Outcomes that overtook the activation count from now on.
+        self._count(waiting, rewarded=1, reward=waiting.reward, squares=waiting.reward * waiting.reward)
+        return self._show(name, event.decision, Standing("rewarded", waiting.reward, waiting.outcomes))
 
     def _reward(self, entry: Entry, event: Rewarded) -> list[Report]:
         name = scoped_id(event.decision, event.key)
         waiting = self._open.get(name)
         if waiting is None:
             return self._unmatched(entry, name, event.decision)
-        if waiting.deferred:
-            return self._set_aside(entry, f"the decision {event.decision!r} was never activated", "id")
         try:
             value = self._value(waiting, event)
         except (ValueError, KeyError, TypeError, ArithmeticError) as error:
@@ -239,6 +241,8 @@ class PointLearner:
             return self._set_aside(entry, f"with the value {value!r} the reward is no finite number", "value")
         joined = msgspec.structs.replace(waiting, reward=reward, outcomes=waiting.outcomes + 1)
         self._open.put(name, joined)
+        if joined.deferred:
+            return self._show(name, event.decision, Standing("deferred", outcomes=joined.outcomes))
         old = waiting.reward or 0.0
         first = int(waiting.reward is None)
         self._count(waiting, rewarded=first, reward=reward - old, squares=reward * reward - old * old)

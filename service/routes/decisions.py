@@ -258,7 +258,7 @@ class Decisions:
                 rejected.append(_unknown_decision(point, line, outcome))
             else:
                 known.append((line, outcome, entry))
-        results = await self._api.writer.append_all(partition, [_rewarded_draft(outcome) for _, outcome, _ in known])
+        results = await self._api.writer.append_all(partition, [rewarded_draft(outcome) for _, outcome, _ in known])
         last, duplicates, accepted = "", 0, 0
         for (line, outcome, entry), result in zip(known, results, strict=True):
             if isinstance(result, Conflict):
@@ -367,7 +367,8 @@ def _outcome_id(outcome: OutcomeRequest) -> str:
     return f"{outcome.id}/{outcome.outcome_id or ONLY_OUTCOME}"
 
 
-def _rewarded_draft(outcome: OutcomeRequest) -> Draft:
+def rewarded_draft(outcome: OutcomeRequest) -> Draft:
+    """An outcome as it is appended to the log."""
     event = Rewarded(
         id=_outcome_id(outcome),
         decision=outcome.id,
