@@ -48,7 +48,7 @@ def _do(command: str, action: str = "run", **arguments: Any) -> None:
         raise typer.Exit(FAILED) from None
     except BrokenPipeError:
         # Whoever read our output has gone: nothing more can be said, also not by the interpreter on its way out.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         raise typer.Exit(FAILED) from None
     raise typer.Exit(status or 0)
 

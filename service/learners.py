@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from online.events import Drifted, decode_reports
+from online.events import Drifted
 from online.fold import Make
 from online.join import point_fold
-from online.learner import model_fold
-from online.log import Blob, EntryId, Log, LogUnavailable, Partition
+from online.learner import ModelLearner, model_fold
+from online.log import Blob, Log, LogUnavailable, Partition
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
 from online.worker import Worker, work
@@ -25,7 +25,6 @@ from service.settings import Settings
 NAME = "learner"
 
 _LOOK_EVERY_S = 1.0
-_PAGE = 500
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def folds(manifest: Manifest) -> Mapping[Partition, Make]:
 class Watch:
     """Tells people what the workers do: a heartbeat, a note for each new alarm, a line where there is trouble.
 
-    Called between steps; looks about once a second. It only ever reads what the workers have committed.
+    Called between steps; looks about once a second.
     """
 
     log: Log
@@ -50,7 +49,7 @@ class Watch:
     workers: list[Worker]
     started: float = field(default_factory=time.time)
     _look_at: float = 0.0
-    _cursors: dict[Partition, EntryId] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
     _troubles: dict[Partition, str | None] = field(default_factory=dict)
 
     def __call__(self) -> None:
@@ -63,7 +62,7 @@ class Watch:
             self._complain()
             feed.beat(self.blob, NAME, self.started, self._state())
             for worker in self.workers:
-                self._announce(worker.partition)
+                self._announce(worker)
         except LogUnavailable as error:
             _log.warning("%s", error)
 
@@ -79,16 +78,15 @@ class Watch:
                 if worker.trouble is not None:
                     _log.warning("%s: %s", worker.partition, worker.trouble)
 
-    def _announce(self, partition: Partition) -> None:
-        """A note for each alarm committed since the last look; alarms from before this process are left alone."""
-        if partition not in self._cursors:
-            self._cursors[partition] = self.log.head(partition).cursor
+    def _announce(self, worker: Worker) -> None:
+        """A note for each alarm that the model remembers; its id makes it one note, whoever tells it and how often."""
+        if not isinstance(worker.fold, ModelLearner):
             return
-        for entry in self.log.reports(partition, self._cursors[partition], _PAGE):
-            self._cursors[partition] = entry.id
-            for report in decode_reports(entry.payload):
-                if isinstance(report, Drifted):
-                    feed.tell(self.log, alarm(partition, report), f"{partition}/{entry.id}:drift:{report.detector}")
+        for drifted in worker.fold.alarms:
+            note_id = f"{worker.partition}/{drifted.id}:{drifted.detector}"
+            if note_id not in self._told:
+                self._told.add(note_id)
+                feed.tell(self.log, alarm(worker.partition, drifted), note_id)
 
 
 def alarm(partition: Partition, drifted: Drifted) -> Note:

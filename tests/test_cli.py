@@ -121,3 +121,88 @@ def test_a_baseline_is_evaluated_exactly_beside_the_others() -> None:
     result = json.loads(done.stdout)
     assert result["value"] == pytest.approx(34.7032, abs=5e-5)
     assert result["gap"] == pytest.approx(1 - 34.7032 / 36.283158, abs=1e-5)
+
+
+SMALL = "stock=5,periods=10,prices=0.5:4.25:0.25"
+
+
+def test_a_trained_bundle_is_a_file_that_can_be_evaluated_where_it_was_trained(tmp_path: Path) -> None:
+    out = tmp_path / "policy.trimtab"
+    options = ("--params", SMALL, "--steps", "20000", "--seed", "3", "--out", str(out), "--json")
+    trained = trimtab("train", "pricing", *options, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    result = json.loads(trained.stdout)
+    assert result["bundle"] == str(out)
+    evaluated = json.loads(trimtab("evaluate", str(out), "--json").stdout)
+    assert evaluated["policy"] == result["digest"]
+    assert evaluated["method"] == "exact"
+    assert evaluated["value"] == pytest.approx(result["metrics"]["value"], rel=1e-4)
+    assert 0 <= evaluated["gap"] < 0.5
+    elsewhere = trimtab("evaluate", str(out), "--world", "inventory")
+    assert elsewhere.returncode == 2
+    assert "pricing" in elsewhere.stderr
+
+
+def test_a_bundle_that_was_altered_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "policy.trimtab").write_bytes(b"trimtab-bundle 1\n" + bytes(100))
+    done = trimtab("evaluate", "policy.trimtab", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "altered" in done.stderr
+
+
+MANIFEST = Path(__file__).resolve().parent.parent / "trimtab.toml"
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--restart-at", "600"), ("--log", "redis"), ("--log", "redis", "--restart-at", "600")]
+)
+def test_the_published_accuracy_on_phishing_through_each_log_and_over_a_restart(options: tuple[str, ...]) -> None:
+    done = trimtab("backtest", "phishing", "--manifest", str(MANIFEST), "--data", "Phishing", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["metrics"]["Accuracy"] == 0.8872
+    assert result["counts"]["learned"] == result["rows"] == 1250
+    assert result["restarts"] == ("--restart-at" in options)
+
+
+def test_a_file_is_backtested_with_late_and_missing_labels_and_known_changes(tmp_path: Path) -> None:
+    (tmp_path / "trimtab.toml").write_text(
+        """
+        [models.level]
+        task = "regression"
+        pipeline = [{use = "dummy.StatisticRegressor", statistic = {use = "stats.Mean"}}]
+        metrics = ["MAE"]
+        detectors = {error = {use = "drift.ADWIN"}}
+        """
+    )
+    lines = [
+        f"{2026 + row // 9000}-01-01T00:00:{row % 60:02d},{row},{10.0 if row >= 1000 else 0.0}" for row in range(1500)
+    ]
+    (tmp_path / "level.csv").write_text("\n".join(["time,row,level", *lines]))
+    options = ("--data", "level.csv", "--label", "level", "--drifts", "1000", "--json")
+    done = trimtab("backtest", "level", *options, "--label-delay", "20rows", "--label-probability", "0.5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["rows"] == 1500
+    # Five standard deviations of a binomial count.
+    assert result["counts"]["labelled"] == pytest.approx(750, abs=97)
+    assert result["missed"] == 0
+    assert 0 < result["delays"][0] < 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("phishing", "--data", "Phish"), "Phishing"),
+        (("nothing", "--data", "Phishing"), "phishing"),
+        (("phishing", "--data", "Phishing", "--label-delay", "soon"), "30min"),
+        (("phishing", "--data", "Phishing", "--log", "paper"), "memory or redis"),
+        (("phishing", "--data", "Phishing", "--at", "when"), "when"),
+        (("phishing", "--data", "Phishing", "--drifts", "a"), "100,200"),
+    ],
+)
+def test_a_backtest_that_cannot_be_done_says_what_can(arguments: tuple[str, ...], told: str) -> None:
+    done = trimtab("backtest", *arguments, "--manifest", str(MANIFEST))
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert done.stdout == ""

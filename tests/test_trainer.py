@@ -1,0 +1,158 @@
+"""The adapter: a job becomes a policy, and a policy that beats the baseline in simulation becomes the release."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from online.log import EntryId
+from online.memory_log import MemoryBlob, MemoryLog
+from service import feed
+from service.feed import FEED
+from service.jobs import Job
+from service.manifest import Manifest, parse
+from service.registry import Registry
+from service.trainer import Adapter
+
+NOBODY = False
+PRICE: dict[str, Any] = {
+    "world": "pricing",
+    "params": {"stock": 5, "periods": 10, "prices": "0.5:4.25:0.25"},
+    "mode": "live",
+    "baseline": 4.25,
+}
+
+
+def manifest(**changes: Any) -> Manifest:
+    return parse({"points": {"price": PRICE | changes}})
+
+
+class Bench:
+    """An adapter over memory, with its registry and what it told."""
+
+    def __init__(self, declared: Manifest, stopping: Callable[[], bool] = lambda: NOBODY) -> None:
+        self.log, self.blob = MemoryLog(), MemoryBlob()
+        self.registry = Registry(self.log, self.blob, lambda: 1000.0)
+        self.declared = declared
+        self.adapter = self.another(stopping)
+
+    def another(self, stopping: Callable[[], bool] = lambda: NOBODY) -> Adapter:
+        return Adapter(self.log, self.blob, self.declared, stopping)
+
+    def submit(self, name: str, **params: Any) -> None:
+        self.registry.submit(Job(name, "price", "train", params))
+
+    def job(self, name: str) -> Job:
+        found = self.registry.job(name)
+        assert found is not None
+        return found
+
+    def notes(self) -> list[tuple[str, str]]:
+        return [(note.kind, note.text) for _, note in feed.read(self.log, EntryId(0, 0), 1000)]
+
+
+def test_a_policy_that_beats_the_baseline_is_registered_and_released_with_its_reason() -> None:
+    # The baseline asks the highest price of all, which almost nobody pays: any training beats it.
+    bench = Bench(manifest())
+    bench.submit("one", steps=20_000, seed=3)
+    assert bench.adapter.turn()
+    job = bench.job("one")
+    assert (job.state, job.progress) == ("done", 1.0)
+    assert job.detail["verdict"] == "better"
+    assert job.detail["candidate"]["value"] > job.detail["baseline"]["value"]
+    release = bench.registry.current("price", "live")
+    assert release.incumbent == job.detail["digest"]
+    assert release.actor == "adapter"
+    assert "simulation" in release.reason
+    assert bench.registry.bundle(release.incumbent).card.steps >= 20_000
+    assert [kind for kind, _ in bench.notes() if kind != "progress"] == ["training", "released"]
+
+
+def test_a_policy_that_does_not_beat_the_baseline_is_kept_but_not_released() -> None:
+    bench = Bench(manifest(baseline="best-fixed-price"))
+    bench.submit("one", steps=1)
+    assert bench.adapter.turn()
+    assert bench.job("one").state == "done"
+    assert bench.job("one").detail["verdict"] != "better"
+    assert bench.registry.current("price", "live").incumbent is None
+    assert [entry.digest for entry in bench.registry.bundles("price")] == [bench.job("one").detail["digest"]]
+    assert bench.notes()[-1][0] == "held"
+
+
+def test_a_live_point_without_a_policy_asks_for_one_by_itself_and_only_once() -> None:
+    bench = Bench(manifest())
+    bench.registry.submit(Job("first-price", "price", "train", {"steps": 1}))
+    assert bench.adapter.turn()
+    assert not bench.adapter.turn()
+    assert not bench.another().turn(), "a restarted adapter asked again"
+    assert [job.id for job in bench.registry.jobs()] == ["first-price"]
+
+
+@pytest.mark.parametrize("mode", ["off", "apprentice"])
+def test_a_point_that_is_not_live_trains_only_when_told_to(mode: str) -> None:
+    bench = Bench(manifest(mode=mode))
+    assert not bench.adapter.turn()
+    assert bench.registry.jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"steps": 1, "minutes": 1}, "one of them"),
+        ({"steps": 0}, "more than 0"),
+        ({"stepz": 1}, "stepz"),
+        ({"algo": "magic", "steps": 1}, "magic"),
+        ({"start": "0" * 64, "steps": 1}, "no bundle"),
+        ({"ranges": {"colour": [1, 2]}, "steps": 1}, "colour"),
+    ],
+)
+def test_a_job_that_cannot_be_done_fails_alone_and_says_why(
+    params: dict[str, Any], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    bench = Bench(manifest(mode="apprentice"))
+    bench.submit("bad", **params)
+    bench.submit("good", steps=1)
+    assert bench.adapter.turn()
+    assert bench.job("bad").state == "failed"
+    assert told in bench.job("bad").detail["error"]
+    assert bench.notes()[-1][0] == "error"
+    assert bench.adapter.turn()
+    assert bench.job("good").state == "done"
+
+
+def test_a_training_that_is_cut_short_is_taken_up_by_the_next_adapter() -> None:
+    bench = Bench(manifest(), stopping=lambda: True)
+    bench.submit("one", minutes=5.0)
+    assert bench.adapter.turn()
+    assert bench.job("one").state == "running"
+    assert bench.registry.bundles("price") == []
+    claimed = bench.registry.claim("adapter")
+    assert claimed is not None
+    assert claimed.id == "one"
+
+
+def test_a_job_that_somebody_cancels_ends_at_its_next_word() -> None:
+    bench = Bench(manifest(mode="apprentice"))
+    asked = iter([False, False])
+
+    def cancel_on_the_way() -> bool:
+        bench.registry.cancel("one")
+        return next(asked, False)
+
+    adapter = bench.another(cancel_on_the_way)
+    bench.submit("one", minutes=5.0)
+    assert adapter.turn()
+    assert bench.job("one").state == "cancelled"
+    assert bench.registry.bundles("price") == []
+
+
+def test_progress_is_told_on_the_way() -> None:
+    bench = Bench(manifest(mode="apprentice"))
+    bench.submit("one", minutes=0.05)
+    assert bench.adapter.turn()
+    progress = [text for kind, text in bench.notes() if kind == "progress"]
+    assert progress
+    assert "below the optimum" in progress[-1]
+    assert bench.log.length(FEED) == len(bench.notes())
