@@ -1,20 +1,18 @@
 """A bank of named drift detectors, each on one signal, with the evidence for each alarm."""
 
-import math
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from online.components import Component, construct
 
-RECENT = 50
-"""Values whose mean an alarm names as evidence of what the signal is now."""
+RECENT = 0.02
+"""The weight of a value in the running mean that an alarm names as what the signal is now: about the last 50."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A detector's alarm: ``before`` is the mean since its last alarm, ``recent`` that of the last 50 values."""
+    """A detector's alarm: ``before`` is the mean since its last alarm, ``recent`` that of about the last 50 values."""
 
     detector: str
     signal: str
@@ -30,50 +28,39 @@ class Alarm:
 
 
 @dataclass(slots=True)
-class _Watch:
-    """One detector with what it saw since its last alarm."""
+class Watch:
+    """One detector on one signal, with what it saw since its last alarm."""
 
     name: str
+    signal: str
     detector: Any
     count: int = 0
     total: float = 0.0
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    recent: float = 0.0
 
-    def update(self, signal: str, value: float) -> Alarm | None:
-        self.detector.update(value)
-        self.recent.append(value)
-        self.count += 1
-        self.total += value
-        if not self.detector.drift_detected:
-            return None
-        old = self.count - len(self.recent)
-        recent = sum(self.recent)
-        before = (self.total - recent) / old if old else math.nan
-        alarm = Alarm(self.name, signal, value, before, recent / len(self.recent), self.count)
-        self.count, self.total = 0, 0.0
-        self.recent.clear()
-        return alarm
-
-
-class Bank:
-    """Detectors by the signal that they watch."""
-
-    def __init__(self, detectors: Mapping[str, Component]) -> None:
-        self._watches = {
-            signal: _Watch(found.use.rpartition(".")[2], construct(found)) for signal, found in detectors.items()
-        }
-
-    @property
-    def signals(self) -> tuple[str, ...]:
-        """The signals that are watched."""
-        return tuple(self._watches)
-
-    def update(self, signal: str, value: float) -> Alarm | None:
-        """One more value of a signal; the alarm it raised, if any. Values that are not finite are passed over.
+    def update(self, value: float) -> Alarm | None:
+        """One more value; the alarm it raised, if any. A value that is not finite is passed over.
 
         ADWIN never fires again after one NaN.
         """
-        watch = self._watches.get(signal)
-        if watch is None or value - value != 0.0:
+        if value - value != 0.0:
             return None
-        return watch.update(signal, value)
+        self.detector.update(value)
+        count = self.count = self.count + 1
+        self.total += value
+        self.recent += (value - self.recent) * (RECENT if count > 50 else 1.0 / count)
+        if not self.detector.drift_detected:
+            return None
+        alarm = Alarm(self.name, self.signal, value, self.total / count, self.recent, count)
+        self.count, self.total, self.recent = 0, 0.0, 0.0
+        return alarm
+
+
+class Bank(dict[str, Watch]):
+    """A watch for each signal."""
+
+    @classmethod
+    def of(cls, detectors: Mapping[str, Component]) -> "Bank":
+        """A new bank of declared detectors."""
+        watches = {s: Watch(found.use.rpartition(".")[2], s, construct(found)) for s, found in detectors.items()}
+        return cls(watches)

@@ -1,7 +1,7 @@
 """Features: what a model's input may hold, and how it becomes the numbers and texts that a pipeline takes.
 
-A declared schema says each feature's type, range, allowed values and what a missing value means. Without one, numbers,
-texts and booleans are accepted, and each name keeps the type it was first seen with.
+A declared schema says each feature's type, range, allowed values and what a missing value means. Without one, numbers
+(a boolean is one) and texts are accepted, and each name keeps the type it was first seen with.
 """
 
 import datetime
@@ -147,24 +147,40 @@ class Schema:
     types: dict[str, str] = field(default_factory=dict)
     categories: dict[str, list[str]] = field(default_factory=dict)
     quality: dict[str, Quality] = field(default_factory=dict)
+    # The names of the last features that were numbers all, as given and as sorted: most streams never change them.
+    _memo: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
-    def check(self, features: Mapping[str, Scalar]) -> dict[str, Any]:
-        """The features in sorted order, valid and without missing values; changes nothing.
+    def check(self, features: dict[str, Any]) -> dict[str, Any]:
+        """The features in sorted order, valid and without missing values: a new dictionary, or the one given.
 
         Raises:
             FeatureError: The first one, in sorted order, that is not allowed.
         """
         if self.declared is not None:
             return self._check_declared(self.declared, features)
+        names, order = self._memo
+        if tuple(features) == names and _are_numbers(features):
+            return features if names == order else {name: features[name] for name in order}
+        return self._check_each(features)
+
+    def _check_each(self, features: dict[str, Any]) -> dict[str, Any]:
         checked: dict[str, Any] = {}
-        types = self.types
         for name in sorted(features):
             value = features[name]
-            if type(value) is float and -LIMIT <= value <= LIMIT and types.get(name) == "number":
-                checked[name] = value
-            elif value is not None:
+            if value is not None:
                 self._check_type(name, value)
                 checked[name] = value
+        if len(checked) == len(features) and all(self.types.get(name) == "number" for name in checked):
+            self._memo = tuple(features), tuple(checked)
+        return checked
+
+    def take(self, features: dict[str, Any]) -> dict[str, Any]:
+        """`check`, then `note` what was new: the fold's way in."""
+        names, order = self._memo
+        if tuple(features) == names and _are_numbers(features):
+            return features if names == order else {name: features[name] for name in order}
+        checked = self._check_each(features) if self.declared is None else self._check_declared(self.declared, features)
+        self.note(checked)
         return checked
 
     def _check_declared(self, declared: Mapping[str, Feature], features: Mapping[str, Scalar]) -> dict[str, Any]:
@@ -191,10 +207,9 @@ class Schema:
     def note(self, checked: Mapping[str, Any]) -> None:
         """Learn first types and new categories from features that `check` returned."""
         if self.declared is None:
-            types = self.types
-            for name, value in checked.items():
-                if name not in types:
-                    types[name] = type_of(value)
+            if tuple(checked) != self._memo[1]:
+                for name, value in checked.items():
+                    self.types.setdefault(name, type_of(value))
             return
         for name, feature in self.declared.items():
             quality = self.quality.setdefault(name, Quality())
@@ -235,10 +250,16 @@ class Schema:
         return {name: value}
 
 
+def _are_numbers(features: Mapping[str, Scalar]) -> bool:
+    """Whether all are numbers within the limit: none is larger than their Euclidean norm, which C computes at once."""
+    try:
+        return math.hypot(*features.values()) <= LIMIT  # type: ignore[arg-type]
+    except (TypeError, OverflowError):
+        return False
+
+
 def type_of(value: object) -> str:
     """The type of an undeclared feature; empty for what no model may see."""
-    if isinstance(value, bool):
-        return "boolean"
     if isinstance(value, int | float):
         return "number" if -LIMIT <= value <= LIMIT else ""
     if isinstance(value, str):

@@ -114,15 +114,12 @@ class ModelLearner:
             Poisoned: A step of the pipeline failed half-way: the state must be dropped.
         """
         reports = self.place.follow(entry)
-        if not entry.intact:
-            reports.append(self._set_aside(entry, "its checksum does not fit: the entry was altered"))
-            return reports
         try:
-            event = decode(entry.payload)
+            if not entry.intact:
+                raise EventError("its checksum does not fit: the entry was altered")
+            self._fold(entry, decode(entry.payload), reports)
         except EventError as error:
             reports.append(self._set_aside(entry, str(error)))
-            return reports
-        self._fold(entry, event, reports)
         if self.pending:
             self._end_waits(reports)
         return reports
@@ -134,31 +131,42 @@ class ModelLearner:
         try:
             if type(event) is Observed:
                 self._observe(entry, event, at, reports)
-            elif type(event) is Labelled:
-                self._take_label(entry, event, reports)
-            elif type(event) is Replayed:
-                self._replay(entry, event, reports)
-            elif type(event) is not Ticked:
-                reports.append(self._set_aside(entry, f"a model learns nothing from a {type(event).__name__!r} event"))
+            else:
+                self._take_other(entry, event, reports)
         except FeatureError as error:
             self.schema.refuse(error.field)
             reports.append(self._set_aside(entry, str(error), f"features.{error.field}"))
         except LabelError as error:
             reports.append(self._set_aside(entry, str(error), "label"))
 
+    def _take_other(self, entry: Entry, event: Any, reports: list[Report]) -> None:
+        match event:
+            case Labelled():
+                self._take_label(entry, event, reports)
+            case Replayed():
+                self._replay(entry, event, reports)
+            case Ticked():
+                pass
+            case _:
+                reports.append(self._set_aside(entry, f"a model learns nothing from a {type(event).__name__!r} event"))
+
     def _observe(self, entry: Entry, event: Observed, at: float, reports: list[Report]) -> None:
         model, schema = self._model, self._model.state.schema
+        if event.key is None and self.spec.key:
+            raise FeatureError("key", None, f"a {self.spec.key}: the model keeps one instance for each")
         y = None if event.label is UNSET else model.label(event.label)
-        checked = schema.check(event.features)
         if y is None and self._is_known(entry, event, reports):
             return
-        x = schema.encode(checked)
+        checked = schema.take(event.features)
+        x = checked if schema.declared is None else schema.encode(checked)
         guess = model.guess(event.key, x, y)
-        schema.note(checked)
-        if event.learn:
+        if model.observes and event.learn:
             self._warn(entry, model.observe(event.key, checked, x, guess), reports)
         if y is not None:
-            self._meet(entry, event, x, y, guess, reports)
+            error, alarms = model.meet(event.key, x, y, guess, learn=event.learn)
+            reports.append(self._scored(event.id, y, guess, error, learn=event.learn))
+            if alarms:
+                self._warn(entry, alarms, reports)
             return
         reports.append(Predicted(id=event.id, prediction=guess.value, score=guess.score))
         self._await(entry, event, at, checked, guess)
@@ -172,16 +180,10 @@ class ModelLearner:
         reports.append(self._set_aside(entry, f"the prediction {event.id!r} was made already", "id"))
         return True
 
-    def _meet(
-        self, entry: Entry, event: Observed | Labelled, x: dict[str, Any], y: Any, guess: Guess, reports: list[Report]
-    ) -> None:
-        learn = event.learn if isinstance(event, Observed) else True
-        error, alarms = self._model.meet(event.key, x, y, guess, learn=learn)
-        state = "labelled" if learn else "scored"
-        reports.append(Scored(id=event.id, prediction=guess.value, label=y, error=error, state=state))
+    def _scored(self, event_id: str, y: Any, guess: Guess, error: float | None, *, learn: bool) -> Scored:
         self._counts["labelled"] += 1
-        if alarms:
-            self._warn(entry, alarms, reports)
+        state = "labelled" if learn else "scored"
+        return Scored(id=event_id, prediction=guess.value, label=y, error=error, state=state)
 
     def _await(self, entry: Entry, event: Observed, at: float, checked: dict[str, Any], guess: Guess) -> None:
         probabilities = None if guess.probabilities is None else [(c, float(p)) for c, p in guess.probabilities.items()]
@@ -215,9 +217,7 @@ class ModelLearner:
         # Learning takes the features that were predicted with, whatever is known by now.
         x = self.schema.encode(checked)
         error, alarms = self._model.meet(waiting.key, x, y, guess, learn=waiting.learn)
-        state = "labelled" if waiting.learn else "scored"
-        reports.append(Scored(id=event.id, prediction=guess.value, label=y, error=error, state=state))
-        self._counts["labelled"] += 1
+        reports.append(self._scored(event.id, y, guess, error, learn=waiting.learn))
         self._warn(entry, alarms, reports)
 
     def _unmatched(self, entry: Entry, event: Labelled, y: Any, reports: list[Report]) -> None:

@@ -4,23 +4,26 @@ import copy
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from river import compose
 
 from online.components import construct
-from online.drift import Alarm, Bank
+from online.drift import Alarm, Bank, Watch
 from online.events import Scalar
 from online.features import FeatureError, Schema
 from online.fold import Parts, Poisoned
-from online.specs import ModelSpec, build
+from online.specs import SIGNALS, ModelSpec, build
 from online.tasks import Baseline, Classification, Clustering, Guess, LabelError, SupervisedAnomaly, task_of
 
 DUEL = 100
 """Labels over which a challenger is compared with the model that drifted, at least."""
 
 _FORGET = 0.01
+
+NO_ALARMS: list[Alarm] = []
 
 
 class Prediction(NamedTuple):
@@ -68,19 +71,19 @@ class Model:
         self._blank = build(spec)
         metrics = [construct(item) for item in spec.metrics]
         self._task = task_of(spec.task, self._blank, metrics, spec.horizon, spec.threshold)
+        self._guesses_plainly = not (spec.learn_during_predict or isinstance(self._task, SupervisedAnomaly))
         self._instances: OrderedDict[str, Instance] = OrderedDict()
         self._changed: set[str] = set()
         shared = None if spec.key else Instance(build(spec))
         baseline = Baseline(self._task.classifies)
-        self._set(State(Schema(spec.features), metrics, baseline, Bank(spec.detectors), shared))
+        self._set(State(Schema(spec.features), metrics, baseline, Bank.of(spec.detectors), shared))
 
     def _set(self, state: State) -> None:
         self.state = state
-        signals = state.bank.signals
-        self._watched = tuple(signal for signal in signals if signal not in ("error", "score", "label"))
-        self._watches_error = "error" in signals
-        self._watches_score = "score" in signals
-        self._watches_label = "label" in signals
+        bank = state.bank
+        self._watched = tuple(signal for signal in bank if signal not in SIGNALS)
+        self._error_watch, self._score_watch, self._label_watch = (bank.get(signal) for signal in SIGNALS)
+        self.observes = bool(self._watched) or self._score_watch is not None or self._task.learns_unlabelled
 
     def figures(self) -> dict[str, float]:
         """Each metric's progressive value: every prediction was made before its label was learned."""
@@ -93,7 +96,7 @@ class Model:
         Raises:
             FeatureError: The features are not what the model takes.
         """
-        checked = self.state.schema.check(features)
+        checked = self.state.schema.check(dict(features))
         instance = self._find(key)
         model = self._blank if instance is None else instance.model
         x = self.state.schema.encode(checked)
@@ -114,30 +117,33 @@ class Model:
 
     def guess(self, key: str | None, x: dict[str, Any], y: Any = None) -> Guess:
         """The fold's own prediction. Raises `Poisoned`. The label matters to supervised anomaly scores alone."""
-        model = self._instance(key).model
+        model, task = (self.state.shared or self._instance(key)).model, self._task
         try:
-            if self.spec.learn_during_predict:
-                with compose.learn_during_predict():
-                    return self._task.guess(model, x)
-            if isinstance(self._task, SupervisedAnomaly) and y is not None:
-                return self._task.guess_labelled(model, x, y)
-            return self._task.guess(model, x)
+            if self._guesses_plainly:
+                return task.guess(model, x)
+            if isinstance(task, SupervisedAnomaly) and y is not None:
+                return task.guess_labelled(model, x, y)
+            with compose.learn_during_predict() if self.spec.learn_during_predict else nullcontext():
+                return task.guess(model, x)
         except Exception as error:  # River's classes raise anything, and may have changed on the way
             raise Poisoned(f"predicting failed: {_said(error)}", "features") from error
 
     def observe(self, key: str | None, checked: Mapping[str, Any], x: dict[str, Any], guess: Guess) -> list[Alarm]:
-        """Take in features that are not labelled yet: watch them, and learn where the task needs no label."""
+        """Take in features: watch them, and learn where the task needs no label. Asked for only if `observes`."""
         state = self.state
-        alarms = [state.bank.update(name, _as_number(checked[name])) for name in self._watched if name in checked]
-        if self._watches_score and guess.score is not None:
-            alarms.append(state.bank.update("score", guess.score))
+        alarms: list[Alarm] = []
+        for name in self._watched:
+            if name in checked:
+                alarms += self._watch(key, state.bank[name], _as_number(checked[name]))
+        if self._score_watch is not None and guess.score is not None:
+            alarms += self._watch(key, self._score_watch, guess.score)
         if self._task.learns_unlabelled and not state.frozen:
             instance = self._instance(key)
             if isinstance(self._task, Clustering):
                 self._task.score_clusters(state.metrics, instance.model, x, guess)
-            self._teach(key, instance, lambda model: self._task.learn_unlabelled(model, x))
+            self._teach(key, instance, self._task.learn_unlabelled, x)
             state.learned += 1
-        return self._react(key, alarms) if alarms else []
+        return alarms
 
     def meet(
         self, key: str | None, x: dict[str, Any], y: Any, guess: Guess, *, learn: bool
@@ -151,46 +157,54 @@ class Model:
         task.score(state.metrics, y, guess)
         state.baseline.update(y)
         error = task.error(y, guess)
-        alarms: list[Alarm] = []
-        if self._watches_error and error is not None:
-            alarms = self._react(key, [state.bank.update("error", error)])
-        if self._watches_label:
-            alarms += self._react(key, [state.bank.update("label", _as_number(y))])
+        alarms = NO_ALARMS
+        if self._error_watch is not None and error is not None:
+            alarm = self._error_watch.update(error)
+            if alarm is not None:
+                alarms = self._react(key, alarm)
+        if self._label_watch is not None:
+            alarms = alarms + self._watch(key, self._label_watch, _as_number(y))
         if learn and not state.frozen and not task.learns_unlabelled:
-            instance = self._instance(key)
-            if instance.challenger is not None:
-                self._duel(instance, x, y, error)
-            self._teach(key, instance, lambda model: task.learn(model, x, y))
-            if task.is_risky(y, guess) and guess.value is not None:
-                self._check_finite(key, x)
-            state.learned += 1
-            if state.label_type is None:
-                state.label_type = type(y)
+            self._learn(key, x, y, guess, error)
         return error, alarms
 
-    def _teach(self, key: str | None, instance: Instance, learn: Callable[[Any], None]) -> None:
+    def _learn(self, key: str | None, x: dict[str, Any], y: Any, guess: Guess, error: float | None) -> None:
+        state, task = self.state, self._task
+        instance = state.shared or self._instance(key)
+        if instance.challenger is not None:
+            self._duel(instance, x, y, error)
+        self._teach(key, instance, task.learn, x, y)
+        if not task.classifies and guess.value is not None and task.is_risky(y, guess):
+            self._check_finite(key, x)
+        state.learned += 1
+        if state.label_type is None:
+            state.label_type = type(y)
+
+    def _teach(self, key: str | None, instance: Instance, learn: Callable[..., None], *lesson: Any) -> None:
         try:
             if self.spec.learn_during_predict:
                 with compose.learn_during_predict():
-                    learn(instance.model)
+                    learn(instance.model, *lesson)
             else:
-                learn(instance.model)
+                learn(instance.model, *lesson)
             if instance.challenger is not None:
-                learn(instance.challenger)
+                learn(instance.challenger, *lesson)
         except Exception as error:  # River's classes raise anything, and have changed on the way
             raise Poisoned(f"learning failed: {_said(error)}") from error
-        if key is not None and self.spec.key:
+        if self.state.shared is None and key is not None:
             self._changed.add(key)
 
     def _check_finite(self, key: str | None, x: dict[str, Any]) -> None:
         if self.guess(key, x).value is None:
             raise Poisoned("after learning this event the model's predictions are no longer finite")
 
-    def _react(self, key: str | None, found: list[Alarm | None]) -> list[Alarm]:
-        alarms = [alarm for alarm in found if alarm is not None]
-        for _ in alarms:
-            self._act(self._instance(key))
-        return alarms
+    def _watch(self, key: str | None, watch: Watch, value: float) -> list[Alarm]:
+        alarm = watch.update(value)
+        return NO_ALARMS if alarm is None else self._react(key, alarm)
+
+    def _react(self, key: str | None, alarm: Alarm) -> list[Alarm]:
+        self._act(self._instance(key))
+        return [alarm]
 
     def _act(self, instance: Instance) -> None:
         """What the spec wants done about a drift."""
@@ -218,7 +232,7 @@ class Model:
             instance.model, instance.challenger = instance.challenger, None
 
     def _instance(self, key: str | None) -> Instance:
-        found = self._find(key)
+        found = self.state.shared or self._find(key)
         if found is None:
             found = Instance(copy.deepcopy(self._blank))
             self._instances[_named(key, self.spec)] = found

@@ -1,6 +1,5 @@
 """What each task means: how a River model predicts, learns and is scored, and the simple rule it must beat."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -81,8 +80,9 @@ class Classification(Task):
         # Where the label is the most probable class, one call gives both.
         self._derives = type(last).predict_one is base.Classifier.predict_one
         self._probabilities = type(last).predict_proba_one is not base.Classifier.predict_proba_one
-        wants = any(not getattr(metric, "requires_labels", True) for metric in metrics)
-        self._asks_twice = wants and self._probabilities and not self._derives
+        self._of_labels = [getattr(metric, "requires_labels", True) for metric in metrics]
+        self._all_of_labels = all(self._of_labels)
+        self._asks_twice = self._probabilities and not (self._derives or self._all_of_labels)
 
     def label(self, given: Scalar) -> Any:
         """Binary: a boolean, or 0 and 1. Multiclass: a text, an integer or a boolean."""
@@ -118,8 +118,12 @@ class Classification(Task):
         value, probabilities, _ = guess
         if value is None:
             return
-        for metric in metrics:
-            if metric.requires_labels:
+        if self._all_of_labels:
+            for metric in metrics:
+                metric.update(y, value)
+            return
+        for metric, of_labels in zip(metrics, self._of_labels, strict=True):
+            if of_labels:
                 metric.update(y, value)
             elif probabilities is not None:
                 metric.update(y, probabilities)
@@ -341,18 +345,20 @@ class Baseline:
     no_change: float = 0.0
     steady: float = 0.0
     mean: float = 0.0
-    classes: Counter[Any] = field(default_factory=Counter)
+    classes: dict[Any, int] = field(default_factory=dict)
     top: Any = None
+    top_count: int = 0
 
     def update(self, y: Any) -> None:
         """One more label."""
         if self.classifies:
-            if self.count:
-                self.no_change += y == self.last
-                self.steady += y == self.top
-            self.classes[y] += 1
-            if self.top is None or self.classes[y] > self.classes[self.top]:
-                self.top = y
+            if y == self.last:
+                self.no_change += 1
+            if y == self.top:
+                self.steady += 1
+            seen = self.classes[y] = self.classes.get(y, 0) + 1
+            if seen > self.top_count:
+                self.top, self.top_count = y, seen
         else:
             if self.count:
                 self.no_change += abs(y - self.last)
