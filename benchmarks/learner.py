@@ -119,9 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--redis", metavar="SOCKET", help="the unix socket or URL of an empty Redis that may be flushed"
-    )
+    parser.add_argument("--redis", metavar="SOCKET", help="socket or URL of a Redis that may be flushed")
     given = parser.parse_args()
     measure(given.events, given.rounds, given.redis)
 
