@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs import exact, worlds
-from envs.dynamics import World
+from envs.dynamics import ParamsError, State, World
 
 Floats = NDArray[np.float64]
 Actions = NDArray[np.int64]
+Params = Mapping[str, Any]
+Ranges = Mapping[str, tuple[float, float]]
 Rule = Callable[[NDArray[np.float32]], Actions]
 
 FIXED, FROZEN, ORACLE = "best-fixed", "frozen", "oracle"
@@ -30,12 +32,12 @@ class Regime:
         since: Number of the first decision, over all entities.
         changes: What differs from the regime before.
         oracle: The exact optimum for these parameters.
-        oracle_value, fixed_value: Exact values of an episode.
+        oracle_value, fixed_value: Exact values of an episode, of a period where the world never ends.
         fixed: Index of the best action for these parameters among those who always take the same.
     """
 
     since: int
-    changes: Mapping[str, Any]
+    changes: Params
     world: World
     oracle: Rule = field(repr=False)
     oracle_value: float
@@ -45,20 +47,50 @@ class Regime:
     @property
     def fixed_action(self) -> float:
         """The physical value of the best fixed action."""
-        values = self.world.actions.values
-        return float(self.fixed if values is None else values[self.fixed])
+        return float(_physical(self.world)[self.fixed])
 
 
-def regime(
-    world_id: str, params: Mapping[str, Any], since: int = 0, changes: Mapping[str, Any] | None = None
-) -> Regime:
-    """The regime of these parameters, solved exactly."""
-    world = worlds.make(world_id, params)
+def hidden_world(world_id: str, declared: Params, ranges: Ranges, hidden: Params) -> World:
+    """The world of hidden parameters on the action set that a point has declared.
+
+    Raises:
+        ParamsError: Parameters that make no world, or another set of actions.
+    """
+    nominal = worlds.make(world_id, declared, ranges)
+    fixed = {name: value for name, value in hidden.items() if name not in nominal.tunable}
+    world = worlds.make(world_id, {**declared, **fixed}, ranges) if fixed else nominal
+    if not np.array_equal(_physical(world), _physical(nominal)):
+        raise ParamsError(f"{', '.join(fixed)} would change the {world.actions.name} ladder, which is the point's")
+    return changed(world, {name: value for name, value in hidden.items() if name in nominal.tunable})
+
+
+def _physical(world: World) -> NDArray[Any]:
+    """The value of each action."""
+    values = world.actions.values
+    return np.arange(world.actions.n) if values is None else values
+
+
+def changed(world: World, changes: Params) -> World:
+    """The same world with other parameters.
+
+    Raises:
+        ParamsError: A parameter that cannot change while the world runs.
+    """
+    if unknown := [name for name in changes if name not in world.tunable]:
+        raise ParamsError(f"{unknown[0]!r} cannot change in {world.id}: give some of {', '.join(world.tunable)}")
+    return world.with_params(changes) if changes else world
+
+
+def regime(world: World, since: int = 0, changes: Params | None = None) -> Regime:
+    """The regime of these parameters, solved exactly.
+
+    Raises:
+        StateSpaceTooLarge: There is no exact answer within reach.
+    """
     solution = exact.solve(world)
     states = exact.states(world)
-    observation = world.observe(states)
-    table = dict(zip(map(bytes, observation), solution.actions.tolist(), strict=True))
-    fixed, fixed_value = _best_fixed(world, len(states))
+    table = dict(zip(map(bytes, world.observe(states)), solution.actions.tolist(), strict=True))
+    fixed, fixed_value = _best_fixed(world, states)
 
     def oracle(seen: NDArray[np.float32]) -> Actions:
         return np.array([table[bytes(row)] for row in seen], np.int64)
@@ -66,9 +98,13 @@ def regime(
     return Regime(since, dict(changes or {}), world, oracle, solution.value, fixed, fixed_value)
 
 
-def _best_fixed(world: World, states: int) -> tuple[int, float]:
-    every = np.eye(world.actions.n)
-    values = [exact.policy_value(world, np.broadcast_to(row, (states, len(row)))) for row in every]
+def _best_fixed(world: World, states: State) -> tuple[int, float]:
+    """The best of those actions that are allowed everywhere."""
+    n = world.actions.n
+    values = np.full(n, -np.inf)
+    for action in np.flatnonzero(world.allowed(states).all(axis=0)):
+        only = np.broadcast_to(np.arange(n) == action, (len(states), n)).astype(float)
+        values[action] = exact.policy_value(world, only)
     best = int(np.argmax(values))
     return best, float(values[best])
 
@@ -99,8 +135,10 @@ class Outside:
     `regimes` may grow while it runs; `now` says which of them each entity's next period belongs to.
     """
 
-    def __init__(self, regimes: Sequence[Regime], entities: int, seed: int) -> None:
+    def __init__(self, regimes: Sequence[Regime], entities: int, seed: int, length: int = 200) -> None:
+        """Begin with new episodes; where a world never ends, an episode is `length` periods of it."""
         self.regimes = list(regimes)
+        self.length = length
         self.seed = seed
         self.episodes = [Episode(entity, 0) for entity in range(entities)]
         self._chances = [chance_of(seed, entity, 0) for entity in range(entities)]
@@ -132,13 +170,16 @@ class Outside:
             after, reward, terminated = world.step(state, taken, chance)
             episode.regimes.append(number)
             episode.earned += float(reward[0])
-            if terminated[0]:
+            if terminated[0] or self._is_over(len(episode.regimes)):
                 ended.append(episode)
                 self.episodes[entity] = Episode(entity, episode.number + 1)
                 self._chances[entity] = chance_of(self.seed, entity, episode.number + 1)
                 after = world.initial(1, self._chances[entity])
             self._state[entity] = after[0]
         return fields, ended
+
+    def _is_over(self, periods: int) -> bool:
+        return self._world.horizon is None and periods >= self.length
 
     def rivals(self, episode: Episode) -> dict[str, float]:
         """What each rival would have earned in an episode, its parameters changing when they did."""
@@ -159,7 +200,8 @@ class Outside:
             world = current.world
             action = rule(current)(world.observe(state))
             state, reward, terminated = world.step(state, action, world.draw(1, rng))
-            earned, over, period = earned + float(reward[0]), bool(terminated[0]), period + 1
+            earned, period = earned + float(reward[0]), period + 1
+            over = bool(terminated[0]) or self._is_over(period)
         return earned
 
 

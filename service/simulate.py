@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from service.client import Client, ServiceError, Stop, Stopped
-from service.outside import FIXED, ORACLE, RIVALS, Account, Episode, Outside, Regime, regime
+from service.outside import FIXED, ORACLE, RIVALS, Account, Episode, Outside, Regime, changed, hidden_world, regime
 
 _BATCH = 500
 
@@ -137,7 +137,8 @@ async def simulate(plan: Plan, report: Callable[[Progress], None], stop: Stop) -
 
     Raises:
         ServiceError: The service has no such point, refuses, or does not answer for longer than the plan's patience.
-        ParamsError: The hidden parameters make no world.
+        ParamsError: The hidden parameters make no world with the point's actions.
+        StateSpaceTooLarge: The world has no oracle within reach.
     """
     client = Client(plan.url, plan.patience_s, stop)
     try:
@@ -151,11 +152,11 @@ async def simulate(plan: Plan, report: Callable[[Progress], None], stop: Stop) -
 
 
 def _outside(plan: Plan, point: Mapping[str, Any]) -> Outside:
-    params = {**point["params"], **plan.params}
-    regimes = [regime(point["world"], params)]
+    world = hidden_world(point["world"], point["params"], point["ranges"], plan.params)
+    regimes = [regime(world)]
     for since, changes in sorted(plan.shifts, key=lambda shift: shift[0]):
-        params |= changes
-        regimes.append(regime(point["world"], params, since, changes))
+        world = changed(world, changes)
+        regimes.append(regime(world, since, changes))
     return Outside(regimes, plan.entities, plan.seed)
 
 

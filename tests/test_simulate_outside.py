@@ -3,19 +3,21 @@
 import numpy as np
 import pytest
 
-from service.outside import FIXED, FROZEN, ORACLE, Account, Episode, Outside, Regime, regime
+from envs.dynamics import ParamsError
+from service.outside import FIXED, FROZEN, ORACLE, Account, Episode, Outside, Regime, hidden_world, regime
+from service.outside import changed as changed_world
 
 PARAMS = {"stock": 20, "periods": 50, "volume": 2.718281828, "sensitivity": 1, "prices": "0.5:4.25:0.25"}
 
 
 @pytest.fixture(scope="module")
 def calm() -> Regime:
-    return regime("pricing", PARAMS)
+    return regime(hidden_world("pricing", PARAMS, {}, {}))
 
 
 @pytest.fixture(scope="module")
 def changed() -> Regime:
-    return regime("pricing", PARAMS | {"sensitivity": 2}, 500, {"sensitivity": 2})
+    return regime(changed_world(hidden_world("pricing", PARAMS, {}, {}), {"sensitivity": 2}), 500, {"sensitivity": 2})
 
 
 def play(outside: Outside, rounds: int, choose: str, now: int = 0) -> list[Episode]:
@@ -88,3 +90,33 @@ def test_an_account_without_episodes_has_no_shares() -> None:
     account = Account()
     assert account.share(ORACLE) is None
     assert account.per_episode() is None
+
+
+def test_a_hidden_world_keeps_the_actions_of_the_point() -> None:
+    # Without prices the ladder is derived from the sensitivity: the point's own, whatever the hidden one is.
+    declared = {"stock": 5, "periods": 10}
+    nominal = hidden_world("pricing", declared, {}, {})
+    hidden = hidden_world("pricing", declared, {}, {"sensitivity": 3.0, "stock": 4})
+    assert hidden.actions.values.tolist() == nominal.actions.values.tolist()
+    assert hidden.params.stock == 4
+    assert np.all(hidden.params.sensitivity == 3.0)
+    with pytest.raises(ParamsError, match="ladder"):
+        hidden_world("pricing", declared, {}, {"prices": [1.0, 2.0]})
+
+
+def test_what_cannot_change_while_the_world_runs_is_named() -> None:
+    with pytest.raises(ParamsError, match=r"'stock' cannot change.*sensitivity"):
+        changed_world(hidden_world("pricing", PARAMS, {}, {}), {"stock": 3})
+
+
+def test_a_world_that_never_ends_is_played_in_episodes_of_equal_length_for_everybody() -> None:
+    held = regime(hidden_world("replacement", {}, {}, {}))
+    outside = Outside([held], entities=2, seed=1, length=100)
+    ended = play(outside, 300, ORACLE)
+    assert [len(episode.regimes) for episode in ended] == [100] * 6
+    for episode in ended:
+        rivals = outside.rivals(episode)
+        assert episode.earned == rivals[ORACLE]
+    many = [outside.rivals(Episode(entity, 0, [0]))[ORACLE] / 100 for entity in range(60)]
+    # An average reward per period; the spread of the sample gives its own error.
+    assert np.mean(many) == pytest.approx(held.oracle_value, abs=5 * np.std(many) / 60**0.5 + 0.05)

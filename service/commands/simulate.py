@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console
 
 from envs.dynamics import ParamsError
+from envs.tabulate import StateSpaceTooLarge
 from service import parameters
 from service.client import ServiceError, Stop
 from service.commands.output import CommandError, UsageError, console, finish, percent, shown, table
@@ -45,7 +46,7 @@ def run(
             **given,
         )
         result = asyncio.run(_play(plan, console()))
-    except (ParameterError, ParamsError) as error:
+    except (ParameterError, ParamsError, StateSpaceTooLarge) as error:
         raise UsageError(str(error)) from None
     except ServiceError as error:
         raise CommandError(str(error)) from None
