@@ -49,7 +49,7 @@ class Preset:
     horizon: int | None = None
     scattered: float = 0.5
     basis: int = 0
-    temperatures: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25)
+    temperatures: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
     patience: float = 0.5
     minutes: float = 2.5
     epsilon: float = 0.0

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from agents.algorithms import build, kind_of, outputs, served
 from agents.baselines import BASELINES
 from agents.bundle import Bundle, BundleError, Card, pack, unpack
 from agents.cards import actions_of, fields_of, params_of, versions
+from agents.checkpoint import restore, save, signature
 from agents.export import export
 from agents.features import Layout
 from agents.networks import dump_weights, load_weights
@@ -33,6 +35,9 @@ ENDLESS = 10**12
 SELECTION_SHARE = 0.08
 # An untrained policy is slow to evaluate exactly, and never the best.
 FIRST_SELECTION = 0.05
+# Where steps are the budget, a comparison at each such share of it: the clock must not decide what is kept.
+SELECTION_EVERY = 0.04
+SAVE_SECONDS = 5.0
 # Comparisons without a better checkpoint before patience may end.
 STALE = 5
 PROGRESS_SECONDS = 1.0
@@ -86,6 +91,7 @@ def train(
     start: Bundle | None = None,
     progress: Callable[[Progress], bool] | None = None,
     threads: int = 1,
+    checkpoint: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Bundle:
     """Train a policy and return it as a bundle that has been checked against the trainer's own outputs.
@@ -102,6 +108,9 @@ def train(
         start: a bundle of the same world whose network is trained on.
         progress: called about once a second; False ends the training, and what is best so far is returned.
         threads: CPU threads of torch; this is a setting of the whole process.
+        checkpoint: a file that is written every few seconds and removed at the end. Where it exists already, training
+            goes on from it; with `steps`, to the same policy as if it had never been interrupted (DQN starts with an
+            empty memory).
         clock: seconds; `time.process_time` makes `minutes` CPU minutes.
 
     Raises:
@@ -120,42 +129,57 @@ def train(
     seconds = None if steps else 60 * (minutes or settings.minutes)
     torch.set_num_threads(threads)
     family = Family(world, ranges or {})
-    run = _Run(family, settings, seed, Budget(steps, seconds), start, progress, clock)
+    plan = _Plan(family, settings, seed, Budget(steps, seconds), start, checkpoint)
+    run = _Run(plan, progress, clock)
     score, actor, weights = run.learn()
     return _bundle(run, score, actor, weights)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be trained, on what, how long, and from where."""
+
+    family: Family
+    preset: Preset
+    seed: int
+    budget: Budget
+    start: Bundle | None
+    checkpoint: Path | None
+
+    @property
+    def signature(self) -> str:
+        """The same for two calls that mean the same training."""
+        world, start = self.family.world, self.start.digest if self.start else ""
+        parts = [world.id, params_of(world), dict(self.family.ranges), asdict(self.preset)]
+        return signature([*parts, self.seed, asdict(self.budget), start])
 
 
 class _Run(BaseCallback):
     """One training: it watches the budget, compares checkpoints and tells how far it is."""
 
-    def __init__(
-        self,
-        family: Family,
-        preset: Preset,
-        seed: int,
-        budget: Budget,
-        start: Bundle | None,
-        progress: Callable[[Progress], bool] | None,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, plan: _Plan, progress: Callable[[Progress], bool] | None, clock: Callable[[], float]) -> None:
         super().__init__()
-        self.family, self.preset, self.seed, self.budget = family, preset, seed, budget
-        self.start, self.tell, self.clock = start, progress, clock
-        self.selection = Selection(family, seed)
+        self.plan, self.tell, self.clock = plan, progress, clock
+        self.family, self.preset, self.seed, self.budget = plan.family, plan.preset, plan.seed, plan.budget
+        self.selection = Selection(self.family, self.seed)
+        self.env = WorldVecEnv(self.family, self.preset, self.seed, starts_of(self.family.world))
         self.algorithm = self._algorithm()
-        if start is not None:
-            _require_same(start.card, family.world)
-            load_weights(self.algorithm.policy, start.weights)
+        if plan.start is not None:
+            _require_same(plan.start.card, self.family.world)
+            load_weights(self.algorithm.policy, plan.start.weights)
         self.began = clock()
         self.best: Score | None = None
         self.best_share, self.stale = 0.0, 0
         self.kept = self._state()
         self.selecting = 0.0
+        self.next_share = FIRST_SELECTION
+        self.saved = self.began
+        # SB3 puts its callback's own fields in place when learning starts; until then a restored state must wait.
+        self.resumes = plan.checkpoint is not None and plan.checkpoint.exists()
         self.told = self.began
 
     def _algorithm(self) -> Any:
-        env = WorldVecEnv(self.family, self.preset, self.seed, starts_of(self.family.world))
-        algorithm: Any = build(env, self.preset, layout_of(self.family), self.seed)
+        algorithm: Any = build(self.env, self.preset, layout_of(self.family), self.seed)
         algorithm.anneal(self.share, self.preset)
         return algorithm
 
@@ -179,10 +203,14 @@ class _Run(BaseCallback):
 
     def learn(self) -> tuple[Score, nn.Module, bytes]:
         """Train, and give back the best checkpoint with its score."""
-        self.algorithm.learn(ENDLESS, callback=self, log_interval=None)
+        if self.resumes:
+            self._restore()
+        self.algorithm.learn(ENDLESS, callback=self, log_interval=None, reset_num_timesteps=not self.resumes)
         self._compare()
         self.algorithm.policy.load_state_dict(self.kept)
         score = self.selection.best(self.outputs, self._temperatures)
+        if self.plan.checkpoint is not None:
+            self.plan.checkpoint.unlink(missing_ok=True)
         return score, served(self.algorithm), dump_weights(self.algorithm.policy)
 
     def _on_step(self) -> bool:
@@ -196,8 +224,33 @@ class _Run(BaseCallback):
         return done < 1.0 and not stale
 
     def _on_rollout_start(self) -> None:
-        if self.share() >= FIRST_SELECTION and self.selecting <= SELECTION_SHARE * self.seconds:
+        if self._due():
             self._compare()
+        if self.plan.checkpoint is not None and self.steps and self.clock() - self.saved >= SAVE_SECONDS:
+            self._save()
+
+    def _due(self) -> bool:
+        """Whether to compare: at fixed steps where steps are the budget, else as often as time allows."""
+        if self.budget.steps is None:
+            return self.share() >= FIRST_SELECTION and self.selecting <= SELECTION_SHARE * self.seconds
+        due = self.share() >= self.next_share
+        self.next_share += SELECTION_EVERY * due
+        return due
+
+    def _save(self) -> None:
+        numbers = {"seconds": self.seconds, "selecting": self.selecting, "next_share": self.next_share}
+        best = {"best_share": self.best_share, "stale": self.stale, "kept": self.kept}
+        score = asdict(self.best) if self.best else None
+        watch = {**numbers, **best, "score": score}
+        save(self.plan.checkpoint or Path(), self.algorithm, self.env, watch, self.plan.signature)
+        self.saved = self.clock()
+
+    def _restore(self) -> None:
+        watch = restore(self.plan.checkpoint or Path(), self.algorithm, self.env, self.plan.signature)
+        self.began = self.clock() - watch["seconds"]
+        self.selecting, self.next_share = watch["selecting"], watch["next_share"]
+        self.best_share, self.stale, self.kept = watch["best_share"], watch["stale"], watch["kept"]
+        self.best = Score(**watch["score"]) if watch["score"] else None
 
     def _compare(self) -> None:
         began = self.clock()
@@ -260,7 +313,7 @@ def _bundle(run: _Run, score: Score, actor: nn.Module, weights: bytes) -> Bundle
         temperature=score.temperature or 1.0,
         metrics=metrics | {name: gap for name, gap in gaps.items() if gap is not None},
         versions=versions(),
-        digests={"start": run.start.digest} if run.start else {},
+        digests={"start": run.plan.start.digest} if run.plan.start else {},
     )
     bundle = unpack(pack(card, export(actor, len(card.observation)), weights))
     require_agreement(bundle, actor, run.seed)

@@ -1,9 +1,11 @@
 """The SB3 `VecEnv` over a world's batched functions: no Python loop over copies."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvObs, VecEnvStepReturn
@@ -98,6 +100,19 @@ class WorldVecEnv(VecEnv):
 
     def _scaled(self, reward: Array) -> NDArray[np.float32]:
         return (reward / self.preset.reward_scale).astype(np.float32)
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that the next step depends on, as tensors and text."""
+        arrays = {"state": self.state, "rows": self.rows, "age": self.age}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return {**tensors, "rng": json.dumps(self.rng.bit_generator.state)}
+
+    def restore(self, snapshot: dict[str, Any]) -> NDArray[np.float32]:
+        """Go on from a snapshot; the observation of where it stands."""
+        self.state, self.rows, self.age = (snapshot[name].numpy().copy() for name in ("state", "rows", "age"))
+        self.rng.bit_generator.state = json.loads(snapshot["rng"])
+        self.world = self.family.members(self.rows)
+        return self._observe()
 
     def close(self) -> None:
         """Nothing to close."""

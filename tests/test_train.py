@@ -11,6 +11,7 @@ import pytest
 from agents.baselines import BASELINES
 from agents.baselines import make as make_baseline
 from agents.bundle import Bundle
+from agents.checkpoint import CheckpointError
 from agents.evaluate import evaluate, simulate
 from agents.networks import LadderHead, dump_weights, load_weights
 from agents.presets import PRICING, preset
@@ -90,6 +91,43 @@ def test_the_same_seed_and_steps_give_the_same_policy(world: World) -> None:
     first, second = (train(world, steps=16_000, seed=5) for _ in range(2))
     assert first.onnx == second.onnx
     assert first.weights == second.weights
+
+
+class KilledError(Exception):
+    """Ends a training in the middle, as a kill would."""
+
+
+def test_a_training_that_was_killed_goes_on_to_the_same_policy(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.train.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("agents.train.PROGRESS_SECONDS", 0.0)
+    file = tmp_path / "training"
+    unbroken = train(world, steps=60_000, seed=3)
+
+    def kill(progress: Progress) -> bool:
+        if progress.steps > 35_000:
+            raise KilledError
+        return True
+
+    with pytest.raises(KilledError):
+        train(world, steps=60_000, seed=3, checkpoint=file, progress=kill)
+    assert file.exists()
+    seen: list[int] = []
+    resumed = train(
+        world, steps=60_000, seed=3, checkpoint=file, progress=lambda progress: seen.append(progress.steps) is None
+    )
+    assert seen[0] > 32_000
+    assert resumed.onnx == unbroken.onnx
+    assert resumed.weights == unbroken.weights
+    assert not file.exists()
+
+
+def test_a_checkpoint_of_another_training_is_refused(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "training"
+    file.write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match="remove it"):
+        train(world, steps=100, checkpoint=file)
 
 
 def test_a_warm_start_begins_where_the_other_policy_ended(bundle: Bundle) -> None:
