@@ -45,9 +45,9 @@ class Regime:
     fixed_value: float
 
     @property
-    def fixed_action(self) -> float:
+    def fixed_action(self) -> Any:
         """The physical value of the best fixed action."""
-        return float(_physical(self.world)[self.fixed])
+        return _physical(self.world)[self.fixed].tolist()
 
 
 def hidden_world(world_id: str, declared: Params, ranges: Ranges, hidden: Params) -> World:

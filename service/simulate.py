@@ -210,7 +210,8 @@ class _Play:
         regimes = [self._regime(self.decisions + i) for i in entities]
         fields, ended = self.outside.step([answer["index"] for answer in answers], regimes)
         for i, answer in enumerate(answers):
-            features = {**contexts[i], self.outside.action_name: answer["action"]}
+            action = answer["action"] if isinstance(answer["action"], int | float) else answer["index"]
+            features = {**contexts[i], self.outside.action_name: action}
             self._owe(_Outcome(self.rounds + self.plan.delay, ids[i], self._key(i), fields[i], features))
         self.decisions += len(answers)
         await self._tell([self.waiting.popleft() for _ in range(self._due())])

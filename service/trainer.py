@@ -9,12 +9,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from agents import runtime
 from agents.bundle import Bundle, pack
+from agents.checkpoint import CheckpointError
 from agents.evaluate import Evaluation, evaluate
 from agents.gate import Verdict, simulation_gate
 from agents.train import Progress, train
@@ -58,13 +61,16 @@ class Adapter:
     """One worker on the queue of jobs.
 
     Args:
+        folder: Where a training keeps its checkpoint, from which the next adapter goes on.
         stopping: Whether to stop soon; a job under way is left and taken up again by the next adapter.
         name: Who claims the jobs. One adapter per name.
     """
 
     def __init__(
-        self, log: Log, blob: Blob, manifest: Manifest, stopping: Callable[[], bool], name: str = NAME
+        self, log: Log, blob: Blob, manifest: Manifest, folder: Path, stopping: Callable[[], bool], name: str = NAME
     ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self._log = log
         self._blob = blob
         self._registry = Registry(log, blob, time.time)
@@ -147,15 +153,23 @@ class Adapter:
             self._may_be_cut = True
             return True
 
+        fit = partial(
+            train,
+            point.world,
+            ranges=order.ranges if order.ranges is not None else dict(point.spec.ranges),
+            start=None if order.start is None else self._registry.bundle(order.start),
+            progress=told,
+            **order.settings,
+        )
+        checkpoint = self._folder / f"{job.id}.checkpoint"
         self._may_be_cut = True
         try:
-            bundle = train(
-                point.world,
-                ranges=order.ranges if order.ranges is not None else dict(point.spec.ranges),
-                start=None if order.start is None else self._registry.bundle(order.start),
-                progress=told,
-                **order.settings,
-            )
+            bundle = fit(checkpoint=checkpoint)
+        except CheckpointError as error:
+            # Written by another version, or damaged: it would fail the job for ever.
+            _log.warning("%s; training %s from the beginning", error, job.point)
+            checkpoint.unlink(missing_ok=True)
+            bundle = fit(checkpoint=checkpoint)
         finally:
             self._may_be_cut = False
         candidate = evaluate(runtime.load(bundle), point.world, _EPISODES, order.seed)
@@ -229,7 +243,7 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
     client = connect(settings.redis or "", password)
-    adapter = Adapter(RedisLog(client), RedisBlob(client), manifest, stop.is_set)
+    adapter = Adapter(RedisLog(client), RedisBlob(client), manifest, settings.data / "training", stop.is_set)
 
     def asked(*_: object) -> None:
         stop.set()

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agents import train
 from online.log import EntryId
 from online.memory_log import MemoryBlob, MemoryLog
 from service import feed
@@ -31,14 +33,15 @@ def manifest(**changes: Any) -> Manifest:
 class Bench:
     """An adapter over memory, with its registry and what it told."""
 
-    def __init__(self, declared: Manifest, stopping: Callable[[], bool] = lambda: NOBODY) -> None:
+    def __init__(self, folder: Path, declared: Manifest, stopping: Callable[[], bool] = lambda: NOBODY) -> None:
+        self.folder = folder
         self.log, self.blob = MemoryLog(), MemoryBlob()
         self.registry = Registry(self.log, self.blob, lambda: 1000.0)
         self.declared = declared
         self.adapter = self.another(stopping)
 
     def another(self, stopping: Callable[[], bool] = lambda: NOBODY) -> Adapter:
-        return Adapter(self.log, self.blob, self.declared, stopping)
+        return Adapter(self.log, self.blob, self.declared, self.folder, stopping)
 
     def submit(self, name: str, **params: Any) -> None:
         self.registry.submit(Job(name, "price", "train", params))
@@ -52,9 +55,9 @@ class Bench:
         return [(note.kind, note.text) for _, note in feed.read(self.log, EntryId(0, 0), 1000)]
 
 
-def test_a_policy_that_beats_the_baseline_is_registered_and_released_with_its_reason() -> None:
+def test_a_policy_that_beats_the_baseline_is_registered_and_released_with_its_reason(tmp_path: Path) -> None:
     # The baseline asks the highest price of all, which almost nobody pays: any training beats it.
-    bench = Bench(manifest())
+    bench = Bench(tmp_path, manifest())
     bench.submit("one", steps=20_000, seed=3)
     assert bench.adapter.turn()
     job = bench.job("one")
@@ -69,8 +72,8 @@ def test_a_policy_that_beats_the_baseline_is_registered_and_released_with_its_re
     assert [kind for kind, _ in bench.notes() if kind != "progress"] == ["training", "released"]
 
 
-def test_a_policy_that_does_not_beat_the_baseline_is_kept_but_not_released() -> None:
-    bench = Bench(manifest(baseline="best-fixed-price"))
+def test_a_policy_that_does_not_beat_the_baseline_is_kept_but_not_released(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, manifest(baseline="best-fixed-price"))
     bench.submit("one", steps=1)
     assert bench.adapter.turn()
     assert bench.job("one").state == "done"
@@ -80,8 +83,8 @@ def test_a_policy_that_does_not_beat_the_baseline_is_kept_but_not_released() -> 
     assert bench.notes()[-1][0] == "held"
 
 
-def test_a_live_point_without_a_policy_asks_for_one_by_itself_and_only_once() -> None:
-    bench = Bench(manifest())
+def test_a_live_point_without_a_policy_asks_for_one_by_itself_and_only_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, manifest())
     bench.registry.submit(Job("first-price", "price", "train", {"steps": 1}))
     assert bench.adapter.turn()
     assert not bench.adapter.turn()
@@ -90,8 +93,8 @@ def test_a_live_point_without_a_policy_asks_for_one_by_itself_and_only_once() ->
 
 
 @pytest.mark.parametrize("mode", ["off", "apprentice"])
-def test_a_point_that_is_not_live_trains_only_when_told_to(mode: str) -> None:
-    bench = Bench(manifest(mode=mode))
+def test_a_point_that_is_not_live_trains_only_when_told_to(mode: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, manifest(mode=mode))
     assert not bench.adapter.turn()
     assert bench.registry.jobs() == []
 
@@ -108,10 +111,10 @@ def test_a_point_that_is_not_live_trains_only_when_told_to(mode: str) -> None:
     ],
 )
 def test_a_job_that_cannot_be_done_fails_alone_and_says_why(
-    params: dict[str, Any], told: str, caplog: pytest.LogCaptureFixture
+    params: dict[str, Any], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    bench = Bench(manifest(mode="apprentice"))
+    bench = Bench(tmp_path, manifest(mode="apprentice"))
     bench.submit("bad", **params)
     bench.submit("good", steps=1)
     assert bench.adapter.turn()
@@ -122,8 +125,8 @@ def test_a_job_that_cannot_be_done_fails_alone_and_says_why(
     assert bench.job("good").state == "done"
 
 
-def test_a_training_that_is_cut_short_is_taken_up_by_the_next_adapter() -> None:
-    bench = Bench(manifest(), stopping=lambda: True)
+def test_a_training_that_is_cut_short_is_taken_up_by_the_next_adapter(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, manifest(), stopping=lambda: True)
     bench.submit("one", minutes=5.0)
     assert bench.adapter.turn()
     assert bench.job("one").state == "running"
@@ -133,8 +136,36 @@ def test_a_training_that_is_cut_short_is_taken_up_by_the_next_adapter() -> None:
     assert claimed.id == "one"
 
 
-def test_a_job_that_somebody_cancels_ends_at_its_next_word() -> None:
-    bench = Bench(manifest(mode="apprentice"))
+def test_a_training_goes_on_from_its_checkpoint_and_leaves_none_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
+    bench = Bench(tmp_path, manifest(mode="apprentice"), stopping=lambda: True)
+    bench.submit("one", steps=200_000)
+    assert bench.adapter.turn()
+    assert [path.name for path in tmp_path.glob("*.checkpoint")] == ["one.checkpoint"]
+    cut_at = bench.job("one").detail["steps"]
+    assert bench.another().turn()
+    assert bench.job("one").state == "done"
+    assert bench.registry.bundles("price")[0].card.steps >= 200_000 > cut_at
+    shares = [float(text.split(":")[1].split("%")[0]) for kind, text in bench.notes() if kind == "progress"]
+    assert shares == sorted(shares), "it began again"
+    assert list(tmp_path.glob("*.checkpoint")) == []
+
+
+def test_a_checkpoint_that_cannot_be_read_costs_time_and_not_the_job(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path, manifest(mode="apprentice"))
+    (tmp_path / "one.checkpoint").write_bytes(b"half a file")
+    bench.submit("one", steps=1)
+    assert bench.adapter.turn()
+    assert bench.job("one").state == "done"
+    assert "from the beginning" in caplog.text
+
+
+def test_a_job_that_somebody_cancels_ends_at_its_next_word(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, manifest(mode="apprentice"))
     asked = iter([False, False])
 
     def cancel_on_the_way() -> bool:
@@ -148,8 +179,8 @@ def test_a_job_that_somebody_cancels_ends_at_its_next_word() -> None:
     assert bench.registry.bundles("price") == []
 
 
-def test_progress_is_told_on_the_way() -> None:
-    bench = Bench(manifest(mode="apprentice"))
+def test_progress_is_told_on_the_way(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, manifest(mode="apprentice"))
     bench.submit("one", minutes=0.05)
     assert bench.adapter.turn()
     progress = [text for kind, text in bench.notes() if kind == "progress"]
