@@ -192,7 +192,15 @@ def _implied(parameter: inspect.Parameter) -> Any:
 def _values(given: object, path: str) -> list[Any]:
     if not isinstance(given, list | tuple):
         raise ComponentError(path, given, "a list")
-    return [_value(value, Any, f"{path}[{index}]") for index, value in enumerate(given)]
+    return [_element(value, f"{path}[{index}]") for index, value in enumerate(given)]
+
+
+def _element(given: object, path: str) -> Any:
+    """One of a list's values; a list of components within a list is one pipeline."""
+    value = _value(given, Any, path)
+    if isinstance(value, list) and value and all(isinstance(step, Component) for step in value):
+        return Component("compose.Pipeline", {"steps": value}, path)
+    return value
 
 
 def _value(given: object, hint: Any, path: str) -> Any:
@@ -229,7 +237,7 @@ def _nested(found: Component, kinds: set[Any], path: str) -> Component:
 
 
 def _list(given: list[Any] | tuple[Any, ...], kinds: set[Any], path: str) -> Any:
-    values = [_value(value, Any, f"{path}[{index}]") for index, value in enumerate(given)]
+    values = _values(given, path)
     if tuple in kinds:
         return tuple(values)
     if set in kinds:
@@ -315,7 +323,7 @@ def construct(found: Component) -> Any:
     spread = [value for name in positional for value in arguments.pop(name, ())]
     try:
         return found.kind(*spread, **arguments)
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, NotImplementedError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ComponentError(found.path, dict(found.arguments), f"what {found.use} accepts: {error}") from error
 
 
