@@ -1,6 +1,7 @@
 """The two shells that make a Gymnasium environment of a world: one copy, and a batch of copies."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from envs import parsing, worlds
 from envs.conditioning import Conditioning
-from envs.dynamics import Array, State, World, bounds
+from envs.dynamics import Array, Chance, Field, State, World, bounds
+from envs.render import picture, text
+from envs.schedules import Schedule
 
 Observation = NDArray[np.float32]
 Shown = Literal["hidden", "physical", "scaled"]
@@ -21,19 +24,31 @@ DEFAULT_STEPS = 200
 """Steps after which an episode of a world that never terminates is cut (truncated), unless told otherwise."""
 
 
+@dataclass(frozen=True)
+class _Variation:
+    """How the parameters of a batch differ: from episode to episode, or from step to step."""
+
+    ranges: parsing.Ranges | None
+    shown: Shown
+    schedule: Schedule | None
+
+
 class _Batch:
     """n copies of a world with their states, episode lengths and, where they vary, their parameters."""
 
-    def __init__(
-        self, world: World, n: int, ranges: parsing.Ranges | None, shown: Shown, max_steps: int | None
-    ) -> None:
+    def __init__(self, world: World, n: int, variation: _Variation, max_steps: int | None) -> None:
         self.base = self.world = world
+        self.schedule, self.clock = variation.schedule, 0
+        ranges, shown = variation.ranges, variation.shown
+        if ranges and self.schedule:
+            raise ValueError("ranges draw parameters for each episode, a schedule for each step: give one of them")
         self.conditioning = Conditioning(world, ranges) if ranges else None
         self.shown = shown
         self.max_steps = DEFAULT_STEPS if max_steps is None and world.horizon is None else max_steps
         self.state: State = np.zeros((n, 0))
         self.params: Array = np.zeros((n, len(self.conditioning.fields) if self.conditioning else 0))
         self.steps = np.zeros(n, np.int64)
+        self.chance: Chance = np.zeros((n, 0))
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps is {max_steps}: give a whole number from 1, or leave it out")
 
@@ -50,8 +65,11 @@ class _Batch:
 
     def step(self, action: NDArray[Any], rng: np.random.Generator) -> tuple[Array, NDArray[Any], NDArray[Any]]:
         """One period in all rows: reward, terminated, truncated."""
-        chance = self.world.draw(len(self.state), rng)
-        self.state, reward, terminated = self.world.step(self.state, action, chance)
+        if self.schedule is not None:
+            self.world = self.base.with_params(self.schedule.at(self.clock))
+        self.clock += 1
+        self.chance = self.world.draw(len(self.state), rng)
+        self.state, reward, terminated = self.world.step(self.state, action, self.chance)
         self.steps += 1
         if self.max_steps is None:
             return reward, terminated, np.zeros_like(terminated)
@@ -64,6 +82,10 @@ class _Batch:
             return seen
         values = self.conditioning.scaled(self.params) if self.shown == "scaled" else self.params
         return np.concatenate([seen, values], axis=1, dtype=np.float32)
+
+    def fields(self) -> tuple[Field, ...]:
+        """Entries of an observation."""
+        return self.base.context + (self.conditioning.fields if self.conditioning and self.shown != "hidden" else ())
 
     def space(self) -> spaces.Box:
         """Bounds of an observation."""
@@ -103,11 +125,12 @@ class WorldEnv(gymnasium.Env[Observation, Any]):
         params: parameters, where the world is given by name.
         ranges: parameters that are drawn anew for each episode, with low and high; log-uniform above 0.
         shown: whether these parameters are part of the observation: in physical units, scaled to [-1, 1], or hidden.
+        schedule: parameters by number of the step since the environment was made, over all episodes.
         max_steps: steps after which an episode is truncated; by default 200 where a world never terminates.
-        render_mode: `rgb_array`, `ansi` or `None`.
+        render_mode: `rgb_array` (a labelled bar for each entry of the observation), `ansi` or `None`.
     """
 
-    metadata: dict[str, Any] = {"render_modes": [], "render_fps": 4}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,
@@ -116,10 +139,11 @@ class WorldEnv(gymnasium.Env[Observation, Any]):
         *,
         ranges: parsing.Ranges | None = None,
         shown: Shown = "physical",
+        schedule: Schedule | None = None,
         max_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        self._batch = _Batch(_world(world, params, ranges), 1, ranges, shown, max_steps)
+        self._batch = _Batch(_world(world, params, ranges), 1, _Variation(ranges, shown, schedule), max_steps)
         self.observation_space: spaces.Space[Any] = self._batch.space()
         self.action_space = _action_space(self.world)
         self.render_mode = render_mode
@@ -141,15 +165,20 @@ class WorldEnv(gymnasium.Env[Observation, Any]):
         """Live through one period."""
         if not self.action_space.contains(action):
             raise ValueError(f"action {action!r} is not in {self.action_space}: give an index of the action set")
-        before, after = self._batch.state, self.np_random.bit_generator.state
-        taken = np.asarray(action)[None]
+        before, taken = self._batch.state, np.asarray(action)[None]
         reward, terminated, truncated = self._batch.step(taken, self.np_random)
-        replay = np.random.Generator(type(self.np_random.bit_generator)())
-        replay.bit_generator.state = after
-        shown = self.world.outcome(before, taken, self.world.draw(1, replay))
+        shown = self.world.outcome(before, taken, self._batch.chance)
         info: dict[str, Any] = {name: value[0] for name, value in shown.items()}
         info["action_mask"] = self._mask()
         return self._batch.observe()[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self) -> Any:
+        """The state as an image (height, width, 3), or as text; `None` without a render mode."""
+        if self.render_mode is None:
+            return None
+        title = f"{self.world.id}  step {self._batch.steps[0]}"
+        draw = picture if self.render_mode == "rgb_array" else text
+        return draw(self._batch.fields(), self._batch.observe()[0], title)
 
     def _mask(self) -> NDArray[np.int8]:
         return np.asarray(self.world.allowed(self._batch.state)[0], np.int8)
@@ -176,11 +205,12 @@ class WorldVectorEnv(gymnasium.vector.VectorEnv[Observation, Any, NDArray[Any]])
         num_envs: int = 1,
         ranges: parsing.Ranges | None = None,
         shown: Shown = "physical",
+        schedule: Schedule | None = None,
         max_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
         self.num_envs = num_envs
-        self._batch = _Batch(_world(world, params, ranges), num_envs, ranges, shown, max_steps)
+        self._batch = _Batch(_world(world, params, ranges), num_envs, _Variation(ranges, shown, schedule), max_steps)
         self.single_observation_space = self._batch.space()
         self.single_action_space = _action_space(self.world)
         self.observation_space = batch_space(self.single_observation_space, num_envs)

@@ -43,6 +43,8 @@ def test_replenished_optimum_and_best_fixed_price():
     values = fixed(world)
     assert max(values) == pytest.approx(0.516281, abs=6e-7)
     assert world.actions.values[np.argmax(values)] == 1.0
+    finer = worlds.make("pricing-replenished", {**REPL, "prices": "0.4:5:0.01"})
+    assert exact.solve(finer).value == pytest.approx(0.539446, abs=6e-7)
 
 
 def test_replenished_simulation_agrees():
