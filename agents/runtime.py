@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 
 from agents.bundle import Bundle, BundleError, Card
+from agents.graph import require_safe
 from agents.policy import Array, Exploration, Mask, Observation, explore, greedy, restrict, softmax
 
 FLOATS = ("tensor(float)", "tensor(double)")
@@ -70,8 +71,9 @@ def load(bundle: Bundle, threads: int = 1) -> OnnxPolicy:
     """The policy of a bundle, tried on one observation.
 
     Raises:
-        BundleError: a graph that ONNX Runtime refuses, or that does not take and give what the card says.
+        BundleError: a graph that is not safe, that ONNX Runtime refuses, or that is not what the card says.
     """
+    require_safe(bundle.onnx)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

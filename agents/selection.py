@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.evaluate import MAX_PAIRS, simulate
-from agents.policy import Array, Mask, Observation, greedy, softmax
+from agents.policy import Array, Mask, Observation, greedy, sample_rows, softmax
 from agents.ranges import Conditioned, Family
 from envs import exact
 from envs.dynamics import World
@@ -18,6 +18,11 @@ Logits = Callable[[Observation], NDArray[np.float32]]
 DRAWS = 12
 EPISODES = 1000
 PERIODS = 200
+# Copies of each drawn world where checkpoints are compared by simulation.
+COPIES = 128
+WARM_UP = 100
+# Of an unending world with more states, a poor policy takes seconds to evaluate exactly, in each world drawn.
+SLOW_STATES = 1000
 
 
 @dataclass(frozen=True)
@@ -62,23 +67,41 @@ class Selection:
     def __init__(self, family: Family, seed: int) -> None:
         rng = np.random.default_rng([seed, 2])
         rows = family.draw(DRAWS if family.ranges else 1, rng)
-        self.seed = seed
+        self.seed, self.family, self.rows = seed, family, rows
         self.worlds = [(family.member(values), values) for values in rows]
         self.optima = _optima([world for world, _ in self.worlds])
+        self.quick = not (family.ranges and family.world.horizon is None) or _size(family.world) <= SLOW_STATES
 
     def score(self, logits: Logits, temperature: float) -> Score:
-        """The mean value at this temperature, and the gaps where the optimum is known."""
-        values = [self._value(logits, temperature, *pair) for pair in self.worlds]
+        """The mean value at this temperature, and the gap where the optimum is known: exact, or on common chance."""
+        values = self._values(logits, temperature) if self.quick else self._simulated(logits, temperature)
         return Score(float(np.mean(values)), self._gap(values), temperature)
 
     def best(self, logits: Logits, temperatures: tuple[float, ...]) -> Score:
-        """The score at the best of these temperatures, with the gap of the arg-max beside it."""
+        """The score at the best of these temperatures, exact where it can be, with the gap of the arg-max beside it."""
         best = self.score(logits, temperatures[0])
         for temperature in temperatures[1:]:
             score = self.score(logits, temperature)
             best = score if score.beats(best) else best
-        arg_max = [self._value(logits, 0.0, *pair) for pair in self.worlds]
-        return Score(best.value, best.gap, best.temperature, self._gap(arg_max))
+        values, arg_max = self._values(logits, best.temperature), self._values(logits, 0.0)
+        return Score(float(np.mean(values)), self._gap(values), best.temperature, self._gap(arg_max))
+
+    def _values(self, logits: Logits, temperature: float) -> list[float]:
+        return [self._value(logits, temperature, *pair) for pair in self.worlds]
+
+    def _simulated(self, logits: Logits, temperature: float) -> list[float]:
+        """Average expected rewards in all drawn worlds at once, side by side, always on the same chance."""
+        rows = np.repeat(self.rows, COPIES, axis=0)
+        world, policy = self.family.members(rows), _Network(logits, temperature)
+        chance_rng, action_rng = (np.random.default_rng([self.seed, 4, stream]) for stream in (0, 1))
+        state, total = world.initial(len(rows), chance_rng), np.zeros(len(rows))
+        for period in range(WARM_UP + PERIODS):
+            p = policy.probabilities(self.family.observe(world, state, rows), np.array(world.allowed(state)))
+            action = sample_rows(p, action_rng.random(len(rows)))
+            if period >= WARM_UP:
+                total += world.expected_reward(state, action)
+            state = world.step(state, action, world.draw(len(rows), chance_rng))[0]
+        return [float(value) for value in total.reshape(len(self.rows), COPIES).mean(axis=1) / PERIODS]
 
     def _gap(self, values: list[float]) -> float | None:
         """Mean gap in percent of the optimum."""
@@ -95,6 +118,12 @@ class Selection:
                 world, policy.probabilities(world.observe(states), np.array(world.allowed(states)))
             )
         return simulate(policy, world, EPISODES, self.seed, PERIODS).value
+
+
+def _size(world: World) -> int:
+    """The number of states, 0 where they cannot be listed."""
+    states = starts_of(world)
+    return 0 if states is None else len(states)
 
 
 def _optima(worlds: list[World]) -> list[float] | None:

@@ -72,7 +72,7 @@ def test_an_observation_of_another_width_names_the_entries() -> None:
 @pytest.mark.parametrize(
     ("onnx_bytes", "changes", "message"),
     [
-        (b"no graph", {}, "ONNX Runtime refuses"),
+        (b"no graph", {}, "no protocol buffer"),
         (graph(), {"actions": Actions("a", 4)}, r"\(2, 4\) belongs to its card"),
         (graph(), {"observation": (ObservationField("a"),)}, "fails on an observation of 1 entries"),
         (graph(op="NoSuchOperator"), {}, "ONNX Runtime refuses"),
@@ -99,7 +99,7 @@ def test_a_graph_whose_weights_lie_in_another_file_is_refused(tmp_path: Path) ->
     made = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [weight])
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
-    with pytest.raises(BundleError, match="ONNX Runtime refuses"):
+    with pytest.raises(BundleError, match="data in another file"):
         load(bundle((tmp_path / "m.onnx").read_bytes()))
 
 
