@@ -95,13 +95,16 @@ def worlds(
 @app.command()
 def train(
     world: Annotated[str, typer.Argument(help="World; `trimtab worlds` lists them.")],
-    algo: Annotated[str, typer.Option(help="Algorithm, with the preset found for this world.")] = "ppo",
+    algo: Annotated[str, typer.Option(help="ppo, a2c, dqn, maskable-ppo, exact, or a baseline's name.")] = "ppo",
     params: Params = "",
     ranges: Annotated[str, typer.Option(help="Train over ranges of parameters: k=low:high,..")] = "",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps to train.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Minutes to train.")] = None,
     seed: Seed = 0,
     start: Annotated[Path | None, typer.Option("--from", help="Bundle to start from.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training of the same call that was cut.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write the bundle.")] = None,
     register: Annotated[str | None, typer.Option(metavar="POINT", help="Register the bundle for a point.")] = None,
     url: Url = _LOCAL,
@@ -118,6 +121,7 @@ def train(
         minutes=minutes,
         seed=seed,
         start=start,
+        resume=resume,
         out=out,
         register=register,
         url=url,

@@ -384,6 +384,57 @@ def test_rows_of_a_file_are_learned_once_and_a_bad_one_is_named(quiet: Run, tmp_
     assert quiet.eventually(lambda: learned(quiet, "demand") == before + 3)
 
 
+def trimtab(run: Run, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "service.cli", *arguments, "--url", run.url()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SOON_S, check=False)
+
+
+def test_an_operator_trains_registers_promotes_and_rolls_back_from_the_command_line(quiet: Run, tmp_path: Path) -> None:
+    out = tmp_path / "exact.trimtab"
+    ladder = "stock=20,periods=50,prices=0.5:4.25:0.25"
+    made = trimtab(
+        quiet, "train", "pricing", "--algo", "exact", "--params", ladder, "--out", str(out), "--register", "price"
+    )
+    assert made.returncode == 0, made.stderr
+    listed = json.loads(trimtab(quiet, "policies", "price", "--json").stdout)
+    (digest,) = [policy["digest"] for policy in listed["policies"]]
+    refused = trimtab(quiet, "promote", "price", "ffff", "--reason", "because")
+    assert refused.returncode == 2
+    assert digest[:12] in refused.stderr
+    promoted = trimtab(quiet, "promote", "price", digest[:8], "--reason", "it is the optimum", "--actor", "ann")
+    assert promoted.returncode == 0, promoted.stderr
+    assert quiet.eventually(lambda: serves(quiet) == digest)
+    shown = trimtab(quiet, "policies", "price").stdout
+    assert "it is the optimum (ann)" in shown
+    assert "live" in shown
+    result = finished(simulate(quiet, "--decisions", "400", "--entities", "8", "--seed", "2"))
+    assert result["rivals"]["oracle"]["share"] == 1.0
+    assert trimtab(quiet, "rollback", "price", "--reason", "enough").returncode == 0
+    assert quiet.eventually(lambda: serves(quiet) is None)
+    assert trimtab(quiet, "mode", "price", "off", "--reason", "holiday").returncode == 0
+    assert quiet.eventually(lambda: quiet.get("/v1/points/price")["release"]["mode"] == "off")
+    wrong = trimtab(quiet, "mode", "price", "sideways", "--reason", "why not")
+    assert wrong.returncode == 1
+    assert "apprentice" in wrong.stderr
+
+
+def serves(run: Run) -> str | None:
+    """The digest of the bundle that the API serves by now."""
+    incumbent: str | None = run.get("/v1/points/price")["release"]["incumbent"]
+    return incumbent
+
+
+def test_the_report_of_a_point_is_told_to_people_and_to_programs(quiet: Run) -> None:
+    finished(simulate(quiet, "--decisions", "200", "--entities", "4"))
+    joined(quiet)
+    result = json.loads(trimtab(quiet, "report", "price", "--json").stdout)
+    assert result["decisions"] >= 200
+    assert result["states"]["rewarded"] >= 200
+    words = trimtab(quiet, "report", "price").stdout
+    assert f"the last {result['decisions']:,} decisions" in words
+    assert "best-fixed-price" in words
+
+
 @pytest.mark.long
 def test_the_demo_releases_a_policy_that_beats_the_baseline_and_notices_the_shift(up: Callable[..., Run]) -> None:
     run = up("--demo", "--port", "0")

@@ -17,7 +17,7 @@ _BUNDLE = {"content-type": "application/octet-stream"}
 def report(point: str, url: str, as_json: bool) -> None:
     """What each policy of a point was worth."""
     result = _get(url, f"/v1/decisions/{point}/report")
-    finish(result, as_json, lambda out: out.print_json(data=result))
+    finish(result, as_json, lambda out: _show_report(out, result))
 
 
 def policies(point: str, url: str, as_json: bool) -> None:
@@ -76,6 +76,30 @@ def _call(url: str, method: str, path: str, body: Any = None) -> Any:
         return asyncio.run(ask())
     except ServiceError as error:
         raise CommandError(str(error)) from None
+
+
+def _show_report(out: Console, result: Mapping[str, Any]) -> None:
+    states = ", ".join(f"{count:,} {state}" for state, count in result["states"].items())
+    out.print(f"{result['point']}: the last {result['decisions']:,} decisions: {states or 'none yet'}")
+    rows = [
+        (policy["policy"][:16], policy["arm"], policy["kind"], policy["decisions"], _interval(policy["value"]))
+        for policy in result["policies"]
+    ]
+    if rows:
+        out.print(table(("policy", "arm", "kind", "decisions", "value of a decision"), rows))
+    for other in result["comparisons"]:
+        found = other["report"]
+        out.print(f"{other['role']} {other['policy'][:16]}, judged by what is logged: {found['verdict']}")
+        for reason in found["reasons"]:
+            out.print(f"  {reason}")
+
+
+def _interval(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return shown(None)
+    if value.get("low") is None:
+        return shown(value["mean"])
+    return f"{shown(value['mean'])}  ({shown(value['low'])} to {shown(value['high'])})"
 
 
 def _show_policies(out: Console, result: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ def run(
     minutes: float | None,
     seed: int,
     start: Path | None,
+    resume: bool,
     out: Path | None,
     register: str | None,
     url: str,
@@ -38,7 +39,8 @@ def run(
         made = worlds.make(world, parameters.parse(params))
         given = parameters.ranges(ranges)
         before = None if start is None else unpack(_read(start))
-        bundle = _train(made, algo=algo, ranges=given, steps=steps, minutes=minutes, seed=seed, start=before)
+        how = {"algo": algo, "ranges": given, "steps": steps, "minutes": minutes, "seed": seed, "start": before}
+        bundle = _train(made, checkpoint=_checkpoint(world, out, resume), **how)
     except (ParameterError, ParamsError) as error:
         raise UsageError(str(error)) from None
     except (BundleError, ValueError) as error:
@@ -50,6 +52,16 @@ def run(
         operate.register(register, data, url)
     result = _result(bundle, path, register)
     finish(result, as_json, lambda terminal: _show(terminal, result))
+
+
+def _checkpoint(world: str, out: Path | None, resume: bool) -> Path:
+    """Where a training that is cut can be taken up by the same call with --resume."""
+    path = (out or Path(world)).with_suffix(".checkpoint")
+    if not resume:
+        path.unlink(missing_ok=True)
+    elif not path.exists():
+        raise UsageError(f"there is no {path} to resume from: leave --resume out")
+    return path
 
 
 def _read(path: Path) -> bytes:
@@ -118,9 +130,10 @@ def _result(bundle: Bundle, path: Path, register: str | None) -> dict[str, Any]:
 
 def _show(out: Console, result: Mapping[str, Any]) -> None:
     metrics = result["metrics"]
-    out.print(f"{result['bundle']}  {result['algo']}, {result['steps']:,} steps in {metrics['seconds']:.0f} s")
-    gap = "" if "gap" not in metrics else f", {metrics['gap']:.2f} % below the optimum as served"
-    out.print(f"value {shown(metrics['value'])}{gap}")
+    effort = f", {result['steps']:,} steps in {metrics['seconds']:.0f} s" if result["steps"] else ""
+    out.print(f"{result['bundle']}  {result['algo']}{effort}")
+    gap = f", {metrics['gap']:.2f} % below the optimum as served" if "gap" in metrics else ""
+    out.print(f"value {shown(metrics.get('value'))}{gap}")
     if result["registered"]:
         out.print(
             f"registered for {result['registered']}: `trimtab promote {result['registered']} {result['digest'][:12]}`"
