@@ -15,6 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from service.embedded import EmbeddedRedis, find_server
+from service.folder import DataFolder
+
 QUICK_S = 10.0
 SOON_S = 60.0
 
@@ -29,7 +32,7 @@ def runs(pid: int) -> bool:
 class Run:
     """One `trimtab up`, and everything that it started, known by a variable in their environment."""
 
-    def __init__(self, *arguments: str, cwd: Path) -> None:
+    def __init__(self, *arguments: str, cwd: Path, **variables: str) -> None:
         self.folder = cwd
         self.mark = f"MARK={uuid.uuid4().hex}"
         name, _, value = self.mark.partition("=")
@@ -39,7 +42,7 @@ class Run:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "service.cli", "up", *arguments],
                 cwd=cwd,
-                env=environment | {name: value, "OMP_NUM_THREADS": "1"},
+                env=environment | {name: value, "OMP_NUM_THREADS": "1"} | variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -114,8 +117,8 @@ class Run:
 def up(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     started: list[Run] = []
 
-    def start(*arguments: str, cwd: Path = tmp_path) -> Run:
-        started.append(Run(*arguments, cwd=cwd))
+    def start(*arguments: str, cwd: Path = tmp_path, **variables: str) -> Run:
+        started.append(Run(*arguments, cwd=cwd, **variables))
         return started[-1]
 
     yield start
@@ -210,6 +213,23 @@ def test_it_works_where_the_path_of_the_folder_is_150_characters_long(up: Callab
     run = up("--demo", "--port", "0", cwd=folder)
     assert run.eventually(lambda: run.decided() > 0), run.text
     assert run.stop() == 0
+
+
+def test_a_redis_of_ones_own_takes_the_place_of_the_embedded_one(up: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "trimtab.toml").write_text(QUIET)
+    with DataFolder(tmp_path / "elsewhere") as folder, EmbeddedRedis(folder, find_server()) as server:
+        server.start()
+        run = up("--port", "0", TRIMTAB_REDIS=server.url, TRIMTAB_REDIS_PASSWORD=server.password)
+        answer = httpx.post(
+            f"{run.url()}/v1/decisions/price",
+            json={"id": "one", "key": "a", "context": {"stock": 20, "period": 0}},
+            trust_env=False,
+        )
+        assert answer.is_success, answer.text
+        assert run.stop() == 0
+        with server.client() as client:
+            assert any(b"point:price" in name for name in client.scan_iter())
+    assert not (tmp_path / ".trimtab" / "redis").exists()
 
 
 @pytest.mark.parametrize("victim", ["cli api", "cli learner", "cli adapter", "redis-server"])
