@@ -1,0 +1,350 @@
+"""The fold of a model: labels late, never, twice or early; every task; replay, rejects and restarts."""
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from river import datasets, linear_model, metrics, optim, preprocessing
+
+from online.events import Decided, Drifted, Labelled, Observed, Predicted, Rejected, Scored, Settled, Ticked, encode
+from online.features import FeatureError
+from online.fold import Poisoned, Stale, replay_of
+from online.learner import ModelLearner
+from online.log import Entry, EntryId
+from online.specs import ModelSpec, model_spec
+
+SGD = {"use": "optim.SGD", "lr": 0.005}
+LOGISTIC = [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LogisticRegression", "optimizer": SGD}]
+
+
+def spec(**changes: Any) -> ModelSpec:
+    return model_spec("m", {"task": "binary", "pipeline": LOGISTIC, "metrics": ["Accuracy"]} | changes)
+
+
+class Stream:
+    """Entries for events, one after the other; restarts drop all but what a log would hold."""
+
+    def __init__(self, given: ModelSpec) -> None:
+        self.spec = given
+        self.learner = ModelLearner(given)
+        self.entries: list[Entry] = []
+        self.parts: dict[str, bytes] = {}
+
+    def __call__(self, *events: Any) -> list[Any]:
+        return [report for event in events for report in self.put(encode(event), event.at or 0.0)]
+
+    def put(self, payload: bytes, at: float = 0.0, *, intact: bool = True) -> list[Any]:
+        number = len(self.entries) + 1
+        self.entries.append(Entry(EntryId(1, number), number, at, f"e{number}", payload, intact))
+        return self.learner.apply(self.entries[-1])
+
+    def restart(self) -> None:
+        for name, data in self.learner.changes().items():
+            if data is None:
+                self.parts.pop(name, None)
+            else:
+                self.parts[name] = data
+        self.learner = ModelLearner.load(self.spec, self.learner.dump(), self.parts.get)
+        self.learner.restore(self.parts)
+        oldest = self.learner.oldest()
+        self.learner.remember(entry for entry in self.entries if oldest is not None and entry.id >= oldest)
+
+
+def cases(count: int = 300) -> list[tuple[dict[str, Any], bool]]:
+    return [(x, y) for x, y in datasets.Phishing().take(count)]
+
+
+def test_a_label_that_comes_late_is_learned_with_the_features_that_were_predicted_with() -> None:
+    (x, y), *_ = cases()
+    stream = Stream(spec())
+    (predicted,) = stream(Observed(id="1", features=x))
+    assert predicted == Predicted(id="1", prediction=False)
+    assert stream.learner.learned == 0
+    (scored,) = stream(Labelled(id="1", label=y))
+    assert scored == Scored(id="1", prediction=False, label=y, error=float(y))
+    by_hand = preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(0.005))
+    by_hand.learn_one({name: x[name] for name in sorted(x)}, y)
+    expected = by_hand.predict_proba_one({name: x[name] for name in sorted(x)})
+    found = stream.learner.predict(None, x).probabilities
+    assert found == {"false": expected[False], "true": expected[True]}
+
+
+def test_a_wait_that_ends_defaults_and_a_label_after_it_is_late_and_not_learned() -> None:
+    (x, y), *_ = cases()
+    stream = Stream(spec(label_wait="60s"))
+    stream(Observed(id="1", features=x, at=0.0))
+    assert stream(Ticked(at=59.0)) == []
+    assert stream(Ticked(at=60.0)) == [Settled(id="1", state="defaulted", closed=True)]
+    (late,) = stream(Labelled(id="1", label=y, at=61.0))
+    assert (late.state, late.prediction) == ("late", False)
+    assert (stream.learner.learned, stream.learner.counts["late"], stream.learner.counts["defaulted"]) == (0, 1, 1)
+
+
+def test_a_second_label_is_set_aside() -> None:
+    (x, y), *_ = cases()
+    stream = Stream(spec())
+    stream(Observed(id="1", features=x), Labelled(id="1", label=y))
+    (rejected,) = stream(Labelled(id="1", label=not y))
+    assert isinstance(rejected, Rejected)
+    assert "labelled already" in rejected.reason
+    assert stream.learner.learned == 1
+
+
+def test_a_label_may_come_before_its_features() -> None:
+    (x, y), *_ = cases()
+    stream = Stream(spec())
+    assert stream(Labelled(id="1", label=y)) == []
+    stream.restart()
+    reports = stream(Observed(id="1", features=x))
+    assert [type(report) for report in reports] == [Predicted, Scored]
+    (rejected, *_) = stream(Labelled(id="ghost", label=y, at=1.0), Ticked(at=1_000.0))
+    assert "no prediction waits" in rejected.reason
+
+
+def test_learn_false_is_scored_and_not_learned() -> None:
+    stream = Stream(spec())
+    for number, (x, y) in enumerate(cases(50)):
+        stream(Observed(id=str(number), features=x, label=y, learn=False))
+    assert stream.learner.learned == 0
+    assert stream.learner.metrics()["Accuracy"] == sum(not y for _, y in cases(50)) / 50
+
+
+def test_predicting_changes_nothing() -> None:
+    stream, watched = Stream(spec()), Stream(spec())
+    for number, (x, y) in enumerate(cases()):
+        for one in (stream, watched):
+            one(Observed(id=str(number), features=x, label=y))
+        watched.learner.predict(None, x)
+        watched.learner.predict(None, {"never": "seen"} if number % 2 else {})
+    assert stream.learner.metrics() == watched.learner.metrics()
+    assert stream.learner.predict(None, x) == watched.learner.predict(None, x)
+
+
+def test_a_gap_a_double_and_an_altered_entry_are_noticed() -> None:
+    stream = Stream(spec())
+    (x, y), *_ = cases()
+    stream(Observed(id="1", features=x, label=y))
+    stream.entries.append(stream.entries[-1])  # the number 2 is lost
+    reports = stream(Observed(id="3", features=x, label=y))
+    assert reports[0].count == 1
+    (altered,) = stream.put(encode(Observed(id="4", features=x, label=y)), intact=False)
+    assert "checksum" in altered.reason
+    assert stream.learner.counts["missed"] == 1
+    assert stream.learner.counts["rejected"] == 1
+
+
+def test_every_reject_can_be_mended_and_replayed() -> None:
+    (x, y), *_ = cases()
+    stream = Stream(spec())
+    stream(Observed(id="0", features=x, label=y))
+    good = Observed(id="1", features=x, label=y)
+    bad = Observed(id="1", features={**x, "ip_in_url": "a text"}, label=y)
+    (rejected,) = stream(bad)
+    assert rejected.field == "features.ip_in_url"
+    listed = stream.learner.index()
+    assert listed[f"reject:{rejected.entry}"] is not None
+    (again,) = stream.put(encode(replay_of(rejected, "me")))
+    assert isinstance(again, Rejected)
+    (scored,) = stream.put(encode(replay_of(rejected, "me", encode(good))))
+    assert isinstance(scored, Scored)
+    assert stream.learner.index()[f"reject:{rejected.entry}"] is None
+    assert stream.learner.learned == 2
+
+
+def test_events_that_a_model_cannot_learn_are_set_aside() -> None:
+    stream = Stream(spec())
+    decided = Decided(id="d", context={}, index=0, action=0, propensity=1.0, policy="p")
+    reports = [*stream(decided), *stream.put(b"\xc1"), *stream(Observed(id="1", features={"a": 1.0}, label="yes"))]
+    assert [type(report) for report in reports] == [Rejected] * 3
+    assert reports[2].field == "label"
+
+
+def test_a_snapshot_of_another_spec_is_stale() -> None:
+    data = ModelLearner(spec()).dump()
+    with pytest.raises(Stale, match="replay the log"):
+        ModelLearner.load(spec(label_wait="1h"), data)
+
+
+def test_a_model_that_diverges_is_poisoned_by_the_event_that_broke_it() -> None:
+    table = {
+        "task": "regression",
+        "pipeline": [{"use": "linear_model.LinearRegression", "optimizer": SGD | {"lr": 10.0}}],
+    }
+    stream = Stream(model_spec("m", table))
+    with pytest.raises(Poisoned, match="finite"):
+        for number in range(5_000):
+            stream(Observed(id=str(number), features={"x": 1e3}, label=1e3))
+    assert stream.learner.counts["rejected"] == 0
+
+
+TASKS: list[tuple[str, list[dict[str, Any]], Any]] = [
+    ("binary", [{"use": "naive_bayes.GaussianNB"}], lambda r: r.random() < 0.4),
+    ("binary", [{"use": "forest.ARFClassifier", "max_depth": 4, "n_models": 3}], lambda r: r.random() < 0.4),
+    ("multiclass", [{"use": "tree.HoeffdingTreeClassifier"}], lambda r: r.choice(["a", "b", "c"])),
+    ("regression", [LOGISTIC[0], {"use": "linear_model.LinearRegression"}], lambda r: r.gauss(0, 1)),
+    ("regression", [{"use": "neighbors.KNNRegressor"}], lambda r: r.gauss(0, 1)),
+    ("anomaly", [{"use": "anomaly.HalfSpaceTrees", "n_trees": 3}], lambda r: r.random() < 0.1),
+    ("anomaly", [{"use": "anomaly.GaussianScorer"}], lambda r: r.gauss(0, 1)),
+    (
+        "anomaly",
+        [{"use": "anomaly.QuantileFilter", "q": 0.95, "anomaly_detector": {"use": "anomaly.HalfSpaceTrees"}}],
+        None,
+    ),
+    ("clustering", [{"use": "cluster.KMeans", "n_clusters": 3}], None),
+    ("clustering", [{"use": "cluster.DBSTREAM"}], None),
+    ("clustering", [{"use": "cluster.CluStream"}], None),
+    ("forecasting", [{"use": "time_series.SNARIMAX", "p": 2, "d": 1, "q": 1}], lambda r: r.gauss(10, 1)),
+    ("forecasting", [{"use": "time_series.HoltWinters", "alpha": 0.3, "beta": 0.1}], lambda r: r.gauss(10, 1)),
+]
+
+
+@pytest.mark.parametrize(("task", "pipeline", "label"), TASKS, ids=[f"{t[0]}-{t[1][-1]['use']}" for t in TASKS])
+def test_every_task_goes_on_after_a_restart_as_if_nothing_had_happened(task: str, pipeline: Any, label: Any) -> None:
+    table = model_spec("m", {"task": task, "pipeline": pipeline, "threshold": 0.5})
+    unbroken, restarted = Stream(table), Stream(table)
+    chance = random.Random(3)
+    for number in range(400):
+        features = {} if task == "forecasting" else {"a": chance.gauss(0, 1), "b": chance.random()}
+        given = {} if label is None else {"label": label(chance)}
+        event = Observed(id=str(number), features=features, **given)
+        assert unbroken(event) == restarted(event)
+        if number in (0, 1, 57, 250):
+            restarted.restart()
+    assert unbroken.learner.metrics() == restarted.learner.metrics()
+    assert unbroken.learner.counts == restarted.learner.counts
+    assert unbroken.learner.counts["rejected"] == 0
+    assert unbroken.learner.learned == 400
+
+
+def test_a_recommender_learns_pairs() -> None:
+    stream = Stream(model_spec("m", {"task": "recommendation", "pipeline": [{"use": "reco.Baseline"}]}))
+    for number in range(200):
+        user, item = f"u{number % 5}", f"i{number % 7}"
+        stream(Observed(id=str(number), features={"user": user, "item": item}, label=float(number % 5)))
+    low = stream.learner.predict(None, {"user": "u0", "item": "i1"}).value
+    high = stream.learner.predict(None, {"user": "u4", "item": "i1"}).value
+    assert isinstance(low, float)
+    assert isinstance(high, float)
+    assert low < high
+
+
+def test_a_useless_model_does_not_beat_its_baseline() -> None:
+    stream = Stream(spec())
+    chance = random.Random(1)
+    for number in range(1_000):
+        stream(Observed(id=str(number), features={"noise": chance.random()}, label=chance.random() < 0.9))
+    figures = stream.learner.baseline()
+    assert figures["majority accuracy"] > 0.85
+    assert stream.learner.metrics()["Accuracy"] <= figures["majority accuracy"] + 0.01
+
+
+def test_features_scores_and_labels_can_be_watched_too() -> None:
+    detectors = {"x": {"use": "drift.ADWIN"}, "label": {"use": "drift.ADWIN"}, "score": {"use": "drift.ADWIN"}}
+    stream = Stream(spec(detectors=detectors))
+    chance = random.Random(1)
+    reports: list[Any] = []
+    for number in range(2_000):
+        x = chance.gauss(0 if number < 1_000 else 5, 1)
+        reports += stream(Observed(id=str(number), features={"x": x}, label=number >= 1_000))
+    signals = {report.signal for report in reports if isinstance(report, Drifted)}
+    assert signals == {"x", "label"}
+    assert stream.learner.alarms[0].evidence["recent"] > stream.learner.alarms[0].evidence["before"]
+
+
+def test_a_key_must_be_named_where_the_model_is_keyed() -> None:
+    stream = Stream(spec(key="sku"))
+    (rejected,) = stream(Observed(id="1", features={"a": 1.0}, label=True))
+    assert "sku" in rejected.reason
+    with pytest.raises(FeatureError, match="sku"):
+        stream.learner.predict(None, {"a": 1.0})
+
+
+def oracle(actions: Iterable[tuple[str, int, int]], rows: list[Any], wait: float) -> tuple[list[Any], float, int]:
+    """What a model with late labels must report, in plain Python over a bare River pipeline."""
+    model = preprocessing.StandardScaler() | linear_model.LogisticRegression(optim.SGD(0.005))
+    accuracy, said, now = metrics.Accuracy(), [], 0.0
+    waiting: dict[str, Any] = {}
+    done: dict[str, str] = {}
+    for action, which, gap in actions:
+        now += gap
+        for name in [name for name, item in waiting.items() if item[3] <= now]:
+            said.append(("defaulted", name))
+            done[name] = "defaulted"
+            del waiting[name]
+        name = str(which)
+        x, y = rows[which]
+        if action == "observe" and name not in waiting and name not in done:
+            waiting[name] = (x, y, model.predict_one(x), now + wait)
+            said.append(("predicted", name, waiting[name][2]))
+        elif action == "label" and name in waiting:
+            features, label, predicted, _ = waiting.pop(name)
+            accuracy.update(label, predicted)
+            model.learn_one(features, label)
+            done[name] = "labelled"
+            said.append(("labelled", name, predicted))
+        elif action == "label" and done.get(name) == "defaulted":
+            done[name] = "late"
+            said.append(("late", name))
+        elif action != "tick":
+            said.append(("rejected", name))
+    return said, accuracy.get(), len(waiting)
+
+
+def told(reports: list[Any]) -> list[Any]:
+    said: list[Any] = []
+    for report in reports:
+        match report:
+            case Predicted():
+                said.append(("predicted", report.id, report.prediction))
+            case Scored(state="late"):
+                said.append(("late", report.id))
+            case Scored():
+                said.append(("labelled", report.id, report.prediction))
+            case Settled():
+                said.append(("defaulted", report.id))
+            case Rejected():
+                said.append(("rejected", report.id))
+    return said
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["observe", "observe", "label", "tick", "restart"]), st.integers(0, 30), st.integers(0, 20)
+        ),
+        max_size=80,
+    )
+)
+def test_any_order_of_events_and_restarts_reports_what_an_oracle_reports(actions: list[Any]) -> None:
+    rows = [({name: x[name] for name in sorted(x)}, y) for x, y in cases(31)]
+    stream = Stream(spec(label_wait=100.0))
+    seen: set[str] = set()
+    plain, reports, now = [], [], 0.0
+    for action, which, gap in actions:
+        if action == "restart":
+            stream.restart()
+            continue
+        name = str(which)
+        if action == "label" and name not in seen:
+            continue  # labels before their features have a test of their own
+        plain.append((action, which, gap))
+        now += gap
+        x, y = rows[which]
+        if action == "observe":
+            seen.add(name)
+            reports += stream(Observed(id=name, features=dict(x), at=now))
+        elif action == "label":
+            reports += stream(Labelled(id=name, label=y, at=now))
+        else:
+            reports += stream(Ticked(at=now))
+    said, accuracy, waiting = oracle(plain, rows, 100.0)
+    names = {f"e{number}": name for number, name in enumerate([], 1)}
+    found = [(word, names.get(name, name), *rest) for word, name, *rest in told(reports)]
+    assert [item for item in found if item[0] != "rejected"] == [item for item in said if item[0] != "rejected"]
+    assert sum(item[0] == "rejected" for item in found) == sum(item[0] == "rejected" for item in said)
+    assert stream.learner.metrics()["Accuracy"] == accuracy
+    assert stream.learner.counts["pending"] == waiting
