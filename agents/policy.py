@@ -6,8 +6,10 @@ inverts the cumulative distribution (`sample`), so that the probability that is 
 
 import hashlib
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -294,7 +296,13 @@ def sample(probabilities: Sequence[float] | Array, u: float) -> int:
     >>> [sample([0.0, 0.25, 0.0, 0.75], u) for u in (0.0, 0.2499, 0.25, 0.999999)]
     [1, 1, 3, 3]
     """
-    return int(sample_rows(np.asarray(probabilities, np.float64)[None], np.array([u]))[0])
+    if not 0 <= u < 1:
+        raise ValueError("a draw lies outside [0, 1)")
+    values = np.asarray(probabilities, np.float64).tolist()
+    # Plain numbers: for one row they are several times faster than arrays, and add up in the same order.
+    cumulative = list(accumulate(values))
+    index = bisect_right(cumulative, u * cumulative[-1])
+    return index if index < len(values) else max(i for i, p in enumerate(values) if p > 0)
 
 
 def sample_rows(probabilities: Array, u: Array) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """What every handler needs, as one value."""
 
+import secrets
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ AHEAD_S = 300.0
 
 def new_id() -> str:
     """An id for what came without one."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 @dataclass(frozen=True)

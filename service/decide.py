@@ -6,13 +6,12 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from agents.policy import Array, Exploration, Policy, draw, explore, sample
+from agents.policy import Array, Policy, draw, sample
 from online.events import Decided, scoped_id
 from service.points import Action, Mask, Point, Row
 from service.problems import invalid
 from service.releases import Release
 
-NO_EXPLORATION = Exploration(0.0)
 BASELINE = "baseline"
 CALLER = "caller"
 
@@ -44,12 +43,12 @@ class Arm:
     kind: str
     estimates: dict[str, float] | None = None
 
-    def probabilities(self, row: Row, mask: Mask, exploration: Exploration) -> Array:
-        """The distribution (a,) over actions that this arm serves, exploration mixed in."""
+    def probabilities(self, row: Row, mask: Mask) -> Array:
+        """The distribution (a,) over actions that this arm serves, without exploration."""
         observation = row
         if self.estimates:
             observation = np.concatenate([row, np.array([list(self.estimates.values())], np.float32)], axis=1)
-        return np.asarray(explore(self.policy.probabilities(observation, mask), mask, exploration)[0])
+        return np.asarray(self.policy.probabilities(observation, mask)[0])
 
 
 @dataclass(frozen=True)
@@ -137,17 +136,17 @@ def _choose(
             certain = np.zeros(mask.shape[1])
             certain[given] = 1.0
             return Choice(Arm(served.baseline.policy, CALLER, CALLER), "", 1.0, certain, given, 1.0, None)
-        probabilities = served.baseline.probabilities(row, mask, NO_EXPLORATION)
+        probabilities = served.baseline.probabilities(row, mask)
         u = draw(secret, drawn_for, domain)
         index = sample(probabilities, u)
         return Choice(served.baseline, "", 1.0, probabilities, index, float(probabilities[index]), u)
-    exploration = served.point.spec.exploration
-    incumbent = served.incumbent.probabilities(row, mask, exploration)
+    explored = served.point.exploring
+    incumbent = explored(served.incumbent.probabilities(row, mask), mask)
     u = draw(secret, drawn_for, domain)
     if release.mode != "canary" or served.candidate is None:
         index = sample(incumbent, u)
         return Choice(served.incumbent, "", 1.0, incumbent, index, float(incumbent[index]), u)
-    candidate = served.candidate.probabilities(row, mask, exploration)
+    candidate = explored(served.candidate.probabilities(row, mask), mask)
     # The candidate's digest keeps the units of one canary independent of those of the next.
     on_trial = draw(secret, unit, f"arm/{name}/{served.candidate.name}") < release.share
     arm, label = (served.candidate, "candidate") if on_trial else (served.incumbent, "incumbent")

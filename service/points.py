@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agents import baselines
 from agents.bundle import BundleError, Card
-from agents.policy import FixedAction, Policy
+from agents.policy import Array, Exploration, FixedAction, Policy, explore
 from envs import worlds
 from envs.dynamics import Field, World
 from online.events import Decided
@@ -26,11 +26,38 @@ Mask = NDArray[np.bool_]
 WHOLE_VECTOR = 64
 """With more actions than this an answer carries the propensity alone, unless the caller asks for the whole vector."""
 
+_MASKS = 256
+
 Identifier = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
 """An id or a key made by a caller. No control characters: one of them separates key and id in the log. No slash: one
 separates a decision from its outcome there, and the names of a path."""
 
 EventTime = Annotated[float, Meta(ge=0, le=1e11)]
+
+
+class Exploring:
+    """Exploration of single rows: for a given mask it is linear, so one matrix product, kept for each mask.
+
+    Many times faster than `agents.policy.explore` on one row, and the same to the last few bits.
+    """
+
+    def __init__(self, exploration: Exploration) -> None:
+        self._exploration = exploration
+        self._matrices: dict[bytes, Array] = {}
+
+    def __call__(self, probabilities: Array, mask: Mask) -> Array:
+        """The distribution (a,) with exploration mixed in, for a mask (1, a)."""
+        if self._exploration.share == 0:
+            return probabilities
+        name = mask.tobytes()
+        matrix = self._matrices.get(name)
+        if matrix is None:
+            every = np.eye(mask.shape[1])
+            matrix = explore(every, np.repeat(mask, len(every), axis=0), self._exploration)
+            if len(self._matrices) >= _MASKS:
+                self._matrices.clear()
+            self._matrices[name] = matrix
+        return np.asarray(probabilities @ matrix)
 
 
 @dataclass(frozen=True)
@@ -44,6 +71,7 @@ class Point:
         baseline: The rule that serves where no bundle does.
         decoder: Decodes a request's body, whose `context` has one typed field for each entry.
         outcomes: The fields from which an outcome's reward is computed.
+        exploring: Mixes the declared exploration in.
     """
 
     spec: PointSpec
@@ -54,6 +82,7 @@ class Point:
     baseline_name: str
     decoder: Decoder[Any]
     outcomes: tuple[Field, ...]
+    exploring: Exploring
 
     @classmethod
     def of(cls, spec: PointSpec) -> "Point":
@@ -63,7 +92,17 @@ class Point:
         name = spec.baseline if isinstance(spec.baseline, str) else f"fixed:{spec.baseline:g}"
         context = tuple(world.context)
         decoder = Decoder(request_struct(spec, context), allowed_words(spec, context))
-        return cls(spec, world, context, actions_of(world), rule, name, decoder, tuple(world.outcomes))
+        return cls(
+            spec=spec,
+            world=world,
+            context=context,
+            actions=actions_of(world),
+            baseline=rule,
+            baseline_name=name,
+            decoder=decoder,
+            outcomes=tuple(world.outcomes),
+            exploring=Exploring(spec.exploration),
+        )
 
     @property
     def name(self) -> str:

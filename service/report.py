@@ -12,7 +12,7 @@ from msgspec import Struct
 from agents import ope
 from agents.estimators import from_influence
 from agents.policy import Array, Exploration, explore
-from service.decide import NO_EXPLORATION, Arm, ServedPoint
+from service.decide import Arm, ServedPoint
 from service.joined import Joined
 
 MODES_THAT_EXPLORE = ("shadow", "canary", "live")
@@ -189,7 +189,7 @@ def _comparisons(served: ServedPoint, rows: Sequence[Joined]) -> list[Comparison
 
 def _compare(served: ServedPoint, role: str, arm: Arm, log: _Logged) -> Comparison:
     explores = role != "baseline" or served.release.mode in MODES_THAT_EXPLORE
-    target = _target(arm, log, served.point.spec.exploration if explores else NO_EXPLORATION)
+    target = _target(arm, log, served.point.spec.exploration if explores else Exploration(0.0))
     chosen = target[np.arange(len(log.index)), log.index]
     gate = served.point.spec.gate
     episodic = all(row.decided.episode is not None for row in log.rows)

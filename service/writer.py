@@ -98,7 +98,8 @@ class Writer:
         waiting = _Waiting(partition, drafts, loop, loop.create_future())
         self._depth += len(drafts)
         self._queue.append(waiting)
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
         try:
             return await waiting.answer
         finally:

@@ -324,7 +324,12 @@ class Decisions:
         key = Parameter("key", {"type": "string"}, "The decision's key, where the point declares one")
         point, known = ("unknown-point", "unavailable"), ("unknown-point", "unknown-decision", "unavailable")
         base = "/v1/decisions/{point}"
-        decide: dict[str, Any] = {"request": DecisionBody, "scope": "decide", "problems": (*point, "conflict")}
+        decide: dict[str, Any] = {
+            "request": DecisionBody,
+            "scope": "decide",
+            "hot": True,
+            "problems": (*point, "conflict"),
+        }
         outcome: dict[str, Any] = {"request": OutcomeRequest, "scope": "ingest", "problems": (*known, "conflict")}
         activate: dict[str, Any] = {"request": ActivateRequest, "scope": "decide", "problems": (*known, "conflict")}
         trace: dict[str, Any] = {"query": (key,), "problems": (*known, "invalid-request")}

@@ -338,7 +338,7 @@ class Models:
         read: dict[str, Any] = {"problems": ("unknown-model",)}
         stored: dict[str, Any] = {"problems": ("unknown-model", "unavailable")}
         write: dict[str, Any] = {"problems": ("unknown-model", "conflict", "unavailable"), "scope": "ingest"}
-        predict: dict[str, Any] = {**write, "scope": "predict", "request": PredictRequest}
+        predict: dict[str, Any] = {**write, "scope": "predict", "hot": True, "request": PredictRequest}
         predict["problems"] = (*predict["problems"], "not-learned-yet")
         event: dict[str, Any] = {**write, "request": EventRequest, "batch": True}
         label: dict[str, Any] = {**write, "request": LabelRequest, "batch": True}
