@@ -88,6 +88,7 @@ def test_declared_features_are_checked_and_named() -> None:
         active={"type": "boolean", "default": False},
     )
     assert schema.check({"temperature": 300, "kind": "a"}) == {"active": False, "kind": "a", "temperature": 300}
+    allowed_names = "left out: the model's features are temperature, kind, active"
     for features, field, allowed in (
         ({"kind": "a"}, "temperature", "a finite number from 200 up to 400 (K), always"),
         ({"temperature": 500.0}, "temperature", "a finite number from 200 up to 400 (K)"),
@@ -97,7 +98,7 @@ def test_declared_features_are_checked_and_named() -> None:
         (
             {"temperature": 300.0, "colour": "red"},
             "colour",
-            "left out: the model's features are temperature, kind, active",
+            allowed_names,
         ),
     ):
         with pytest.raises(FeatureError) as caught:
