@@ -154,7 +154,10 @@ class Model:
             Poisoned: Learning failed half-way, or left the model without finite predictions.
         """
         state, task = self.state, self._task
-        task.score(state.metrics, y, guess)
+        try:
+            task.score(state.metrics, y, guess)
+        except Exception as error:  # a square may overflow; some metrics of the list have taken the label by then
+            raise Poisoned(f"scoring failed: {_said(error)}") from error
         state.baseline.update(y)
         error = task.error(y, guess)
         alarms = NO_ALARMS

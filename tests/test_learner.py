@@ -173,7 +173,7 @@ def test_a_model_that_diverges_is_poisoned_by_the_event_that_broke_it() -> None:
     step = {"use": "linear_model.LinearRegression", "optimizer": SGD | {"lr": 10.0}, "clip_gradient": 1e300}
     stream = Stream(model_spec("m", {"task": "regression", "pipeline": [step]}))
     events = [Observed(id=str(number), features={"x": 1e3}, label=1e3) for number in range(100)]
-    with pytest.raises(Poisoned, match="learning failed|finite"):
+    with pytest.raises(Poisoned, match="OverflowError"):
         stream(*events)
     assert 20 < len(stream.entries) < 60
 
