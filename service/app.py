@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from hashlib import blake2b
 from importlib import metadata
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,7 +23,7 @@ from online.redis_log import RedisLog
 from service import openapi
 from service.api import Api
 from service.manifest import Manifest, load
-from service.operations import Answer, Call, Endpoint, Gate, Limits, Operation, ShortWay, problem, reply
+from service.operations import Answer, Call, Endpoint, Gate, Handler, Limits, Operation, ShortWay, problem, reply
 from service.points import Point
 from service.problems import Fault, ProblemError, shown
 from service.registry import Registry
@@ -33,7 +33,7 @@ from service.routes.models import Models
 from service.routes.points import Points
 from service.routes.policies import Policies
 from service.routes.reports import Reports
-from service.routes.system import System
+from service.routes.system import EVENTS, System
 from service.serving import Serving
 from service.settings import Settings
 from service.store import Store, StoreThread
@@ -41,6 +41,7 @@ from service.telemetry import Telemetry
 from service.writer import Writer
 
 NAME = "api"
+FEED = "/v1/feed"
 IN_FLIGHT = 1024
 CONNECTIONS = 2048
 _GRACE_S = 5
@@ -127,7 +128,7 @@ def application(api: Api, manifest: Manifest) -> FastAPI:
     endpoints = _endpoints(operations, gate, Limits(), api.telemetry)
     app.short_way = ShortWay({operation.path: endpoints[operation.path] for operation in operations if operation.hot})
     app.router.routes.extend(Route(path, endpoint, methods=endpoint.methods) for path, endpoint in endpoints.items())
-    app.router.routes.append(Route("/v1/feed", System(api).feed, methods=["GET"]))
+    app.router.routes.append(Route(FEED, System(api).feed, methods=["GET"]))
     document.content = openapi.document(_documented(operations, manifest), version=version)
     app.openapi = lambda: document.content  # type: ignore[method-assign]  # FastAPI's own way to replace its document
     app.add_exception_handler(404, _not_found)
@@ -191,7 +192,8 @@ def _documented(operations: list[Operation], manifest: Manifest) -> list[Operati
     points = [Point.of(spec) for spec in manifest.points.values()]
     decide = next(operation for operation in operations if operation.path == "/v1/decisions/{point}")
     typed = [openapi.typed(decide, "point", point.name, point.decoder.type, point.example()) for point in points]
-    return [*typed, *operations]
+    followed = Operation("GET", FEED, "Follow what happens", cast(Handler, System.feed), None, media_type=EVENTS)
+    return [*typed, *operations, followed]
 
 
 class _Document:

@@ -82,7 +82,8 @@ def _media(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
 def _responses(operation: Operation, schemas: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     content = {} if operation.answer is None else {"schema": schemas[id(operation.answer)]}
     status = str(operation.status)
-    responses: dict[str, Any] = {status: {"description": "Done", "content": {operation.media_type: content}}}
+    media_types = (operation.media_type, *operation.others)
+    responses: dict[str, Any] = {status: {"description": "Done", "content": dict.fromkeys(media_types, content)}}
     kinds = (*operation.problems, *_EVERYWHERE, *(_WITH_BODY if operation.request is not None else ()))
     for kind in sorted(set(kinds), key=lambda kind: (KINDS[kind][0], kind)):
         code, title = KINDS[kind]

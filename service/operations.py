@@ -69,6 +69,7 @@ class Operation:
         problems: The kinds of problem details that it may answer with, besides those of every route.
         scope: What an API key must hold to be let in.
         batch: Whether the body may be NDJSON.
+        others: Media types that an answer may have instead of `media_type`.
         hot: Whether it is worth a short way past FastAPI's own layers.
         limited: Whether it counts against the requests in flight; probes and metrics do not.
     """
@@ -88,6 +89,7 @@ class Operation:
     limited: bool = True
     status: int = 200
     media_type: str = JSON
+    others: tuple[str, ...] = ()
     query: tuple[Parameter, ...] = ()
     example: Any = None
 

@@ -196,6 +196,12 @@ MANIFEST: dict[str, Any] = {
 }
 
 
+@pytest.fixture
+def manifest() -> dict[str, Any]:
+    """What the service of the tests declares."""
+    return MANIFEST
+
+
 @dataclass
 class Service:
     """The API over one store, with the learners stepped by hand: nothing happens behind a test's back."""

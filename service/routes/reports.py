@@ -69,4 +69,7 @@ class Reports:
         problems: tuple[Kind, ...] = ("unknown-point", "invalid-request", "unavailable")
         asked = Operation("GET", f"{base}/report", "Report", report, PointReport, query=(last,), problems=problems)
         taken = Operation("GET", f"{base}/export", "Export", export_, None, query=(last, kind), problems=problems)
-        return [asked.tagged("decisions"), replace(taken, tag="decisions", media_type=export.PARQUET)]
+        return [
+            asked.tagged("decisions"),
+            replace(taken, tag="decisions", media_type=export.PARQUET, others=(export.CSV,)),
+        ]
