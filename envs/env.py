@@ -60,6 +60,8 @@ class _Batch:
         self.state[rows] = fresh
         self.steps[rows] = 0
         if self.conditioning is not None:
+            # A world keeps views of the columns it was made from, so the old ones are left as they are.
+            self.params = self.params.copy()
             self.params[rows] = self.conditioning.draw(len(rows), rng)
             self.world = self.conditioning.world_of(self.params)
 

@@ -228,10 +228,22 @@ class Inventory:
 
     def expected_reward(self, state: State, action: Action) -> Array:  # noqa: ARG002
         """Minus the mean cost of the period given what is on hand."""
-        on_hand, mean = state[:, ON_HAND], per_row(self.params.mean)
+        on_hand = state[:, ON_HAND]
+        if self._costs is not None:
+            return -self._costs[on_hand.astype(np.int64)]
+        return -self._cost(on_hand)
+
+    @cached_property
+    def _costs(self) -> Array | None:
+        """Mean cost by stock on hand, up to the capacity, which a state cannot exceed."""
+        if any(np.ndim(v) for v in (self.params.mean, self.params.holding_cost, self.params.penalty_cost)):
+            return None
+        return self._cost(np.arange(self.params.capacity + 1.0))
+
+    def _cost(self, on_hand: Array) -> Array:
         lost = self.expected_lost(on_hand)
-        left = on_hand - mean + lost
-        return np.asarray(-per_row(self.params.holding_cost) * left - per_row(self.params.penalty_cost) * lost)
+        left = on_hand - per_row(self.params.mean) + lost
+        return np.asarray(per_row(self.params.holding_cost) * left + per_row(self.params.penalty_cost) * lost)
 
     def with_params(self, values: Mapping[str, ArrayLike]) -> "Inventory":
         """Demand and costs replaced, orders kept."""

@@ -119,8 +119,8 @@ class Pricing:
         return max(np.ndim(self.params.volume), np.ndim(self.params.sensitivity)) > 1
 
     @cached_property
-    def _table(self) -> CumulativeTable | None:
-        """Distributions of sales by period and price, where they are the same for all rows and few enough."""
+    def _cumulative(self) -> Array | None:
+        """P(D <= 0, 1, ...) by period and price, where they are the same for all rows and few enough."""
         prices = self.params.prices
         if self._by_row or prices is None:
             return None
@@ -131,7 +131,26 @@ class Pricing:
         columns = min(self.params.stock, poisson_support(float(rates.max())))
         if rates.size * columns > 2_000_000:
             return None
-        return CumulativeTable(poisson_cdf(np.arange(columns), rates[:, None]))
+        return poisson_cdf(np.arange(columns), rates[:, None])
+
+    @cached_property
+    def _table(self) -> CumulativeTable | None:
+        return None if self._cumulative is None else CumulativeTable(self._cumulative)
+
+    @cached_property
+    def _expected_sales(self) -> Array | None:
+        """E[min(D, 0, 1, ...)] by period and price: sums of P(D > k)."""
+        if self._cumulative is None:
+            return None
+        sums = np.cumsum(1.0 - self._cumulative, axis=1)
+        return np.concatenate([np.zeros((len(sums), 1)), sums], axis=1)
+
+    def _row(self, state: State, action: Action) -> NDArray[np.int64]:
+        """Row of the tables by period and price."""
+        row = np.asarray(action, np.int64)
+        if self.stationary:
+            return row
+        return np.asarray(row + np.minimum(_period(state), self.params.periods - 1) * self.actions.n)
 
     def price(self, action: Action) -> Array:
         """Prices (n,) of actions (n,)."""
@@ -147,11 +166,7 @@ class Pricing:
         if table is None:
             demand = poisson_quantile(chance[:, 0], self.rate(_period(state), self.price(action)))
         else:
-            row = np.asarray(action, np.int64)
-            if not self.stationary:
-                period = np.minimum(_period(state), self.params.periods - 1)
-                row = row + period * self.actions.n
-            demand = table.quantile(row, chance[:, 0])
+            demand = table.quantile(self._row(state, action), chance[:, 0])
         return np.minimum(demand, state[:, STOCK])
 
     def initial(self, n: int, rng: np.random.Generator) -> State:  # noqa: ARG002
@@ -197,8 +212,11 @@ class Pricing:
 
     def expected_reward(self, state: State, action: Action) -> Array:
         """p · E[min(D, stock)]."""
-        price = self.price(action)
-        return price * poisson_expected_min(self.rate(_period(state), price), state[:, STOCK])
+        price, table = self.price(action), self._expected_sales
+        if table is None:
+            return price * poisson_expected_min(self.rate(_period(state), price), state[:, STOCK])
+        stock = np.minimum(state[:, STOCK], table.shape[1] - 1).astype(np.int64)
+        return np.asarray(price * table[self._row(state, action), stock])
 
     def with_params(self, values: Mapping[str, ArrayLike]) -> "Pricing":
         """Demand replaced, ladder kept; a profile by period keeps its shape."""
