@@ -15,8 +15,8 @@ from service.manifest import parse
 from service.settings import Settings
 
 SWITCHED_OFF = {
-    "positive_data_acceptance": "rules beyond JSON Schema (a key where there are keys, a time that is not ahead, actions "
-    "that exist, an intact bundle) refuse what the schema alone would let in, with a 422 that says so",
+    "positive_data_acceptance": "rules beyond JSON Schema (a key where there are keys, a time that is not ahead, "
+    "actions that exist, an intact bundle) refuse what the schema alone would let in, with a 422 that says so",
     "use_after_free": "DELETE on a job cancels it; the job stays, to be looked at",
 }
 
