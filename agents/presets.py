@@ -24,6 +24,7 @@ class Preset:
         reward_scale: rewards are divided by it.
         horizon: steps after which an unending world is cut (its value is bootstrapped); None where episodes end.
         scattered: share of episodes that start in a state drawn evenly from all states, where they can be listed.
+        shaped: whether rewards are shaped by a potential where the world has one (`agents.shaping`).
         basis: smooth functions that span the logits over a ladder of actions; 0 gives each action its own output.
         temperatures: those tried for the softmax as served; the best by value goes on the card.
         patience: share of the budget without a better checkpoint after which training ends.
@@ -48,6 +49,7 @@ class Preset:
     reward_scale: float = 1.0
     horizon: int | None = None
     scattered: float = 0.5
+    shaped: bool = True
     basis: int = 0
     temperatures: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15)
     patience: float = 0.5
@@ -65,7 +67,10 @@ REPLENISHED = Preset(
 )
 REPLACEMENT = Preset("ppo", "replacement", discount=0.98, gae_lambda=0.9, reward_scale=3.0, horizon=200)
 MAINTENANCE = Preset("ppo", "maintenance", discount=0.98, gae_lambda=0.9, reward_scale=3.0, horizon=200)
-INVENTORY = Preset("ppo", "inventory", discount=0.98, gae_lambda=0.95, reward_scale=30.0, horizon=200, entropy=0.005)
+# All states of an inventory hold far more stock than anybody would: starting there teaches little.
+INVENTORY = Preset(
+    "ppo", "inventory", discount=0.98, gae_lambda=0.95, reward_scale=30.0, horizon=200, entropy=0.005, scattered=0.0
+)
 
 
 def _variants(ppo: Preset) -> Mapping[str, Preset]:

@@ -12,16 +12,17 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvObs, Vec
 
 from agents.presets import Preset
 from agents.ranges import Family
+from agents.shaping import shaped_reward
 from envs.dynamics import Action, Array, State
 
 
 class WorldVecEnv(VecEnv):
     """Many copies of a world that step together, as training needs them.
 
-    Rewards are divided by the preset's scale, and are expected rewards where the world offers them (less noise, same
-    optimum). A share of the episodes starts in states drawn from `starts`. Unending worlds are cut at the horizon,
-    each copy at another time, and SB3 then adds the value of what was cut off. Where there are ranges, each episode
-    has parameters of its own, and they follow the context in the observation.
+    Rewards are expected ones (less noise, same optimum), shaped where the world has a potential, and divided by the
+    preset's scale. A share of the episodes starts in states drawn from `starts`. Unending worlds are cut at the
+    horizon, each copy at another time, and SB3 then adds the value of what was cut off. Where there are ranges, each
+    episode has parameters of its own, and they follow the context in the observation.
 
     Args:
         family: the world, and the ranges it is trained over.
@@ -33,6 +34,7 @@ class WorldVecEnv(VecEnv):
     def __init__(self, family: Family, preset: Preset, seed: int, starts: State | None = None) -> None:
         self.preset, self.family = preset, family
         self.rng = np.random.default_rng([seed, 1])
+        self.shaped = shaped_reward(family, preset.discount) if preset.shaped else None
         self.starts = starts if preset.scattered > 0 else None
         self.rows = family.draw(preset.copies, self.rng)
         self.world = family.members(self.rows)
@@ -69,10 +71,8 @@ class WorldVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """One step of every copy; what has ended starts again, and its last observation goes into the infos."""
         chance = self.world.draw(self.num_envs, self.rng)
-        after, reward, terminated = self.world.step(self.state, self.action, chance)
-        expected = getattr(self.world, "expected_reward", None)
-        if expected is not None:
-            reward = expected(self.state, self.action)
+        after, _, terminated = self.world.step(self.state, self.action, chance)
+        reward = (self.shaped or self.world.expected_reward)(self.state, self.action)
         self.state = after
         self.age += 1
         horizon = self.preset.horizon
