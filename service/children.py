@@ -16,6 +16,8 @@ _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _STEADY_AFTER_S = 60.0
 
+_LARGE_LOG = 16 << 20
+
 CANNOT_START = 2
 """Exit status of a process that another start would not help: wrong settings, wrong manifest."""
 
@@ -82,7 +84,7 @@ class Child:
     def start(self, now: float) -> None:
         """Start it, in a session of its own so that a Ctrl-C of the terminal reaches the supervisor alone."""
         program = self.program
-        program.log.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(program.log)
         with program.log.open("ab") as log:
             self._log_start = log.tell()
             self.process = subprocess.Popen(
@@ -134,3 +136,10 @@ class Child:
                 return False
             time.sleep(0.02)
         return True
+
+
+def _make_room(log: Path) -> None:
+    """Put a log aside that has grown large; the one put aside before goes."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _LARGE_LOG:
+        log.replace(log.with_name(f"{log.name}.old"))

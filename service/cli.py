@@ -282,6 +282,14 @@ def mode(
 
 
 @app.command()
+def rejects(
+    model: Annotated[str, typer.Argument(help="Model of the running service.")], url: Url = _LOCAL, json: Json = False
+) -> None:
+    """List the events that a model's learner has set aside, and why."""
+    _do("operate", "rejects", model=model, url=url, as_json=json)
+
+
+@app.command()
 def doctor(data: Data = None, url: Url = _LOCAL, json: Json = False) -> None:
     """Check what the service needs on this machine, and what runs."""
     _do("doctor", data=data, url=url, as_json=json)

@@ -10,14 +10,10 @@ from service.feed import FEED
 from service.supervisor import Terminal
 
 _LOOK_EVERY_S = 1.0
-_PROGRESS_EVERY_S = 15.0
 
 
 class Narrator:
-    """Says each note of the feed once, beginning with those that come after it was made.
-
-    Progress of one subject is said now and then only: a terminal is read by people.
-    """
+    """Says each note of the feed once, beginning with those that come after it was made."""
 
     def __init__(self, log: Log, terminal: Terminal) -> None:
         """Begin at the end of the feed."""
@@ -25,7 +21,6 @@ class Narrator:
         self._terminal = terminal
         self._cursor: EntryId = log.tail(FEED)
         self._look_at = 0.0
-        self._progress_at: dict[str, float] = {}
 
     def __call__(self) -> None:
         """Say what is new."""
@@ -39,15 +34,8 @@ class Narrator:
             return
         for entry, note in notes:
             self._cursor = entry
-            if note.kind != "progress" or self._is_time(note.subject, now):
-                speak = self._terminal.warn if note.kind in ("error", "drift") else self._terminal.say
-                speak(note.source, note.text)
-
-    def _is_time(self, subject: str, now: float) -> bool:
-        if now < self._progress_at.get(subject, 0.0):
-            return False
-        self._progress_at[subject] = now + _PROGRESS_EVERY_S
-        return True
+            speak = self._terminal.warn if note.kind in ("error", "drift") else self._terminal.say
+            speak(note.source, note.text)
 
 
 class Tail:
@@ -68,6 +56,8 @@ class Tail:
     def _lines(self) -> Iterator[str]:
         if not self._path.exists():
             return
+        if self._path.stat().st_size < self._place:  # another file by now
+            self._place = 0
         with self._path.open("rb") as file:
             file.seek(self._place)
             fresh = file.read()

@@ -37,6 +37,7 @@ from service.training import OrderError, read
 NAME = "adapter"
 
 _IDLE_S = 0.5
+_SAY_EVERY_S = 15.0
 _AGAIN_S = 2.0
 _EPISODES = 20_000
 
@@ -79,6 +80,7 @@ class Adapter:
         self._name = name
         self._started = time.time()
         self._may_be_cut = False
+        self._say_at = 0.0
 
     def cut(self) -> None:
         """Leave a training where it is, from a signal handler: it takes seconds to come to its next word.
@@ -145,6 +147,7 @@ class Adapter:
 
     def _train(self, job: Job, point: Point) -> Trained:
         order = read(job.params)
+        self._say_at = 0.0
         self._tell("training", job.point, f"training a policy for {job.point} ({order.algo}); the baseline serves")
 
         def told(progress: Progress) -> bool:
@@ -210,7 +213,9 @@ class Adapter:
         try:
             current = self._registry.update(replace(job, progress=share, detail=asdict(progress)))
             self._beat({"job": job.id, "progress": share})
-            self._tell("progress", job.point, in_words(job.point, progress))
+            if time.monotonic() >= self._say_at:
+                self._say_at = time.monotonic() + _SAY_EVERY_S
+                self._tell("progress", job.point, in_words(job.point, progress))
         except LogUnavailable as error:
             _log.warning("%s; the training goes on", error)
         else:

@@ -404,6 +404,14 @@ def test_rows_of_a_file_are_learned_once_and_a_bad_one_is_named(quiet: Run, tmp_
     assert quiet.eventually(lambda: learned(quiet, "demand") == before + 3)
 
 
+def test_what_was_set_aside_is_listed(quiet: Run) -> None:
+    assert json.loads(trimtab(quiet, "rejects", "demand", "--json").stdout) == {"rejects": []}
+    assert "nothing was set aside" in trimtab(quiet, "rejects", "demand").stdout
+    unknown = trimtab(quiet, "rejects", "nothing")
+    assert unknown.returncode == 1
+    assert "demand" in unknown.stderr
+
+
 def trimtab(run: Run, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "service.cli", *arguments, "--url", run.url()]
     return subprocess.run(command, capture_output=True, text=True, timeout=SOON_S, check=False)

@@ -51,16 +51,6 @@ def test_drift_and_errors_stand_out() -> None:
     assert [line[0] for line in terminal.lines] == ["warn", "warn"]
 
 
-def test_progress_of_each_subject_is_told_now_and_then_only() -> None:
-    log, terminal = MemoryLog(), Recorder()
-    narrator = Narrator(log, terminal)
-    for subject in ("point:a", "point:b"):
-        for share in range(50):
-            feed.tell(log, note(f"{share} %", "progress", subject))
-    narrator()
-    assert [line[2] for line in terminal.lines] == ["0 %", "0 %"]
-
-
 def test_a_note_with_the_id_of_its_cause_is_there_once_however_often_it_is_told() -> None:
     log = MemoryLog()
     for _ in range(3):
@@ -89,6 +79,17 @@ def test_a_tail_tells_whole_new_lines_of_a_file_that_may_come_later(tmp_path: Pa
         file.write("o\n\nthree\n")
     tail()
     assert [line[2] for line in terminal.lines] == ["one", "two", "three"]
+
+
+def test_a_tail_follows_a_file_that_was_replaced(tmp_path: Path) -> None:
+    path, terminal = tmp_path / "shop.log", Recorder()
+    tail = Tail(path, "shop", terminal)
+    path.write_text("a long line of the first file\n")
+    tail()
+    path.rename(tmp_path / "shop.log.old")
+    path.write_text("new\n")
+    tail()
+    assert [line[2] for line in terminal.lines] == ["a long line of the first file", "new"]
 
 
 def test_a_tail_leaves_out_what_was_there_before(tmp_path: Path) -> None:

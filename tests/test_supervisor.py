@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from service import children
 from service.children import CANNOT_START, Child, Program
 from service.supervisor import Fleet, StartError, free_port
 
@@ -116,6 +117,20 @@ def test_the_pause_starts_again_after_a_minute_of_good_service(child: Callable[.
         shortlived.check(dies + pause)
 
 
+def test_a_log_that_has_grown_large_is_put_aside_at_the_next_start(
+    child: Callable[..., Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "_LARGE_LOG", 10)
+    talking = child("print('much more than ten bytes')")
+    for _ in range(3):
+        talking.start(0.0)
+        assert talking.process is not None
+        talking.process.wait()
+    log = talking.program.log
+    assert log.read_text() == log.with_name("api.log.old").read_text() == "much more than ten bytes\n"
+    assert len(list(log.parent.iterdir())) == 2
+
+
 def test_a_child_that_cannot_start_is_not_tried_again_and_ends_the_run(tmp_path: Path) -> None:
     terminal = Recorder()
     fleet = Fleet(None, terminal)
@@ -174,6 +189,7 @@ def test_no_child_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     parent = f"""
 import os, sys, time
 from pathlib import Path
+from service import children
 from service.children import Child, Program
 pids = []
 for name in ('a', 'b'):

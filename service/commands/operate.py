@@ -1,4 +1,4 @@
-"""`trimtab report`, `policies`, `promote`, `rollback` and `mode`: the operator's routes of a running service."""
+"""`trimtab report`, `policies`, `promote`, `rollback`, `mode`, `rejects`: the operator's routes, from the command line."""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,6 +24,14 @@ def policies(point: str, url: str, as_json: bool) -> None:
     """The bundles of a point, and which of them serves."""
     result = _get(url, f"/v1/policies/{point}")
     finish(result, as_json, lambda out: _show_policies(out, result))
+
+
+def rejects(model: str, url: str, as_json: bool) -> None:
+    """What a model's learner has set aside, and why."""
+    result = _get(url, f"/v1/models/{model}/rejects")
+    rows = [(one["entry"], one["id"], one["field"], one["reason"]) for one in result["rejects"]]
+    words = table(("entry", "id", "field", "reason"), rows) if rows else "nothing was set aside"
+    finish(result, as_json, lambda out: out.print(words))
 
 
 def promote(point: str, digest: str, reason: str, actor: str, url: str, as_json: bool) -> None:

@@ -45,6 +45,8 @@ def run(
         raise UsageError(str(error)) from None
     except (BundleError, ValueError) as error:
         raise CommandError(str(error)) from None
+    except KeyboardInterrupt:
+        raise CommandError("stopped on the way; the same call with --resume goes on from the last checkpoint") from None
     data = pack(bundle.card, bundle.onnx, bundle.weights)
     path = out or Path(f"{world}-{bundle.digest[:12]}.trimtab")
     path.write_bytes(data)
