@@ -1,0 +1,178 @@
+"""Deciding, without HTTP: actions come as often as the logged propensities say, whatever decides and however."""
+
+import itertools
+
+import msgspec
+import numpy as np
+import pytest
+from scipy import stats
+
+from agents.policy import Exploration, FixedAction, Greedy, Mixture, Table, explore, restrict
+from service.decide import BASELINE, Arm, ServedPoint, decide
+from service.manifest import parse_point
+from service.points import Exploring, Point
+from service.releases import Release
+
+SECRET = b"a secret of the tests, long enough"
+PRICES = [1.0, 1.5, 2.0, 2.5, 3.0]
+CONTEXT = {"stock": 3, "period": 2}
+ALPHA = 1e-6
+
+
+class Softmax:
+    """A stand-in for a network: logits that depend on the context."""
+
+    kind = "network"
+
+    def probabilities(self, observation, allowed):
+        logits = np.outer(observation[:, 0], np.linspace(-0.4, 0.5, 5)) + 0.3 * observation[:, 1:2]
+        weights = np.where(allowed, np.exp(logits), 0.0)
+        return weights / weights.sum(axis=1, keepdims=True)
+
+
+class Bandit:
+    """Inverse-gap weighting (Foster and Rakhlin 2020, eq. 1): the rest of the probability goes to the best action."""
+
+    kind = "bandit"
+    gaps = np.array([0.3, 0.1, 0.0, 0.25, 0.5])
+
+    def probabilities(self, observation, allowed):  # noqa: ARG002 - the gaps are the same everywhere
+        n = allowed.sum(axis=1, keepdims=True)
+        p = np.where(allowed & (self.gaps > 0), 1 / (n + 4.0 * self.gaps), 0.0)
+        p[:, 2] = np.where(allowed[:, 2], 1 - p.sum(axis=1), 0.0)
+        return restrict(p, allowed)
+
+
+TABLE = Table(np.array([[3.0, 2.0], [1.0, 1.0]]), np.array([[0.5, 0.2, 0.1, 0.1, 0.1], [0.2] * 5]))
+POLICIES = {
+    "network": Softmax(),
+    "table": TABLE,
+    "rule": FixedAction(3, 5),
+    "bandit": Bandit(),
+    "greedy with ε": Greedy(Softmax(), 0.1),
+    "mixture": Mixture((Softmax(), FixedAction(0, 5)), (0.7, 0.3)),
+}
+MODES = ("off", "apprentice", "shadow", "canary", "live")
+EXPLORATIONS = (0.0, {"share": 0.1, "over": "allowed"}, {"share": 0.1, "over": "neighbours"})
+ALLOWED = (None, [1.0, 2.0, 3.0], [1.5])
+
+
+def served_point(policy, mode, exploration):
+    table = {"world": "pricing", "params": {"stock": 5, "periods": 10, "prices": PRICES}, "baseline": 2.0}
+    point = Point.of(parse_point("price", {**table, "mode": mode, "exploration": exploration}))
+    baseline = Arm(point.baseline, point.baseline_name, BASELINE)
+    incumbent = Arm(policy, "a" * 64, policy.kind)
+    candidate = Arm(Softmax(), "b" * 64, "network") if mode in ("shadow", "canary") else None
+    release = Release("price", mode, "a" * 64, candidate and candidate.name, 0.3 if mode == "canary" else 0.0)
+    return ServedPoint(point, release, incumbent, baseline, candidate)
+
+
+def request_for(served, allowed=None, **more):
+    body = {"context": CONTEXT, **({} if allowed is None else {"allowed": allowed}), **more}
+    return served.point.decoder.decode(msgspec.json.encode(body))
+
+
+def p_value(counts, expected):
+    """Chi-square over cells merged until each expects ten or more."""
+    order = np.argsort(expected)
+    groups, group = [], np.zeros(2)
+    for seen, wanted in zip(counts[order], expected[order], strict=True):
+        group += (seen, wanted)
+        if group[1] >= 10:
+            groups.append(group)
+            group = np.zeros(2)
+    if group[1] and groups:
+        groups[-1] = groups[-1] + group
+    if len(groups) < 2:
+        return 1.0
+    seen, wanted = np.array(groups).T
+    return float(stats.chi2.sf(((seen - wanted) ** 2 / wanted).sum(), len(groups) - 1))
+
+
+def check(policy, mode, exploration, allowed, count):
+    """Frequencies against the logged probabilities; distinct ids, each its own unit."""
+    served = served_point(POLICIES[policy], mode, exploration)
+    request = request_for(served, allowed)
+    mask = np.array([allowed is None or price in allowed for price in PRICES])
+    counts, marginal, arms = np.zeros(5), {}, {"": 0, "incumbent": 0, "candidate": 0}
+    by_arm = {}
+    for i in range(count):
+        event = decide(served, request, f"{i}", None, SECRET)
+        counts[event.index] += 1
+        arms[event.arm] += 1
+        marginal[event.index] = event.propensity
+        by_arm[event.arm] = np.array(event.probabilities)
+    for probabilities in by_arm.values():
+        assert probabilities.sum() == pytest.approx(1.0, abs=1e-9)
+        assert (probabilities[~mask] == 0).all()
+    expected = np.array([marginal.get(index, 0.0) for index in range(5)]) * count
+    assert p_value(counts, expected) > ALPHA
+    assert counts[~mask].sum() == 0
+    if mode == "canary":
+        assert stats.binomtest(arms["candidate"], count, 0.3).pvalue > ALPHA
+
+
+@pytest.mark.parametrize("allowed", ALLOWED, ids=["all", "three", "one"])
+@pytest.mark.parametrize("exploration", EXPLORATIONS, ids=["none", "allowed", "neighbours"])
+@pytest.mark.parametrize("mode", MODES)
+def test_actions_come_as_often_as_logged(mode, exploration, allowed):
+    check("network", mode, exploration, allowed, 2000)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("policy", "mode"), [(policy, mode) for policy, mode in itertools.product(POLICIES, MODES)])
+def test_actions_come_as_often_as_logged_over_200_000_ids(policy, mode):
+    for exploration, allowed in itertools.product(EXPLORATIONS, ALLOWED[:2]):
+        check(policy, mode, exploration, allowed, 200_000)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_kind_of_policy_decides(policy):
+    check(policy, "live", EXPLORATIONS[2], None, 2000)
+    check(policy, "canary", EXPLORATIONS[1], ALLOWED[1], 2000)
+
+
+def test_a_wrong_propensity_would_be_found():
+    rng = np.random.default_rng(0)
+    probabilities = np.array([0.5, 0.3, 0.2])
+    counts = np.bincount(rng.choice(3, 20_000, p=probabilities), minlength=3)
+    assert p_value(counts, probabilities * 20_000) > 1e-3
+    assert p_value(counts, np.array([0.53, 0.28, 0.19]) * 20_000) < ALPHA
+
+
+def test_the_same_id_decides_alike_and_another_secret_otherwise():
+    served = served_point(POLICIES["network"], "live", 0.1)
+    request = request_for(served)
+    first = [decide(served, request, f"{i}", None, SECRET).index for i in range(50)]
+    assert [decide(served, request, f"{i}", None, SECRET).index for i in range(50)] == first
+    assert [decide(served, request, f"{i}", None, SECRET[::-1]).index for i in range(50)] != first
+
+
+def test_an_episodes_arm_does_not_depend_on_its_decisions_and_a_new_candidate_draws_anew():
+    served = served_point(POLICIES["rule"], "canary", 0.0)
+    arms = {}
+    for episode, number in itertools.product(range(200), range(3)):
+        event = decide(served, request_for(served, episode=f"e{episode}"), f"{episode}-{number}", None, SECRET)
+        arms.setdefault(episode, set()).add(event.arm)
+    assert all(len(seen) == 1 for seen in arms.values())
+    other = msgspec.structs.replace(served.release, candidate="c" * 64)
+    again = ServedPoint(served.point, other, served.incumbent, served.baseline, Arm(Softmax(), "c" * 64, "network"))
+    drawn = [decide(again, request_for(again, episode=f"e{e}"), f"{e}-0", None, SECRET).arm for e in range(200)]
+    agree = sum(arm in arms[episode] for episode, arm in enumerate(drawn))
+    # Independent draws agree with probability .3² + .7² = .58.
+    assert stats.binomtest(agree, 200, 0.58).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("over", ["allowed", "neighbours"])
+def test_exploring_one_row_is_the_same_as_exploring_many(over):
+    rng = np.random.default_rng(2)
+    exploration = Exploration(0.07, over)
+    exploring = Exploring(exploration)
+    for _ in range(300):
+        mask = rng.random((1, 6)) < 0.6
+        mask[0, rng.integers(6)] = True
+        probabilities = restrict(rng.dirichlet(np.ones(6))[None], mask)
+        found, wanted = exploring(probabilities[0], mask), explore(probabilities, mask, exploration)[0]
+        assert np.allclose(found, wanted, rtol=0, atol=1e-15)
+        assert (found[~mask[0]] == 0).all()
