@@ -260,6 +260,19 @@ class Log(Protocol):
         """All index fields ``<family>:...``, in no order."""
 
 
+class History(Protocol):
+    """Entries kept outside the log, for ever: what was copied here may be trimmed there."""
+
+    def end(self, partition: Partition) -> EntryId:
+        """The last entry kept, `START` if none."""
+
+    def keep(self, partition: Partition, entries: Sequence[Entry]) -> None:
+        """Keep entries that follow the last one, durably."""
+
+    def read(self, partition: Partition, after: EntryId, count: int) -> list[Entry]:
+        """Up to ``count`` entries after an id."""
+
+
 class Blob(Protocol):
     """Named bytes, shared by all processes."""
 

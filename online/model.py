@@ -156,8 +156,8 @@ class Model:
         state, task = self.state, self._task
         try:
             task.score(state.metrics, y, guess)
-        except Exception as error:  # a square may overflow; some metrics of the list have taken the label by then
-            raise Poisoned(f"scoring failed: {_said(error)}") from error
+        except Exception as fault:  # a square may overflow; some metrics of the list have taken the label by then
+            raise Poisoned(f"scoring failed: {_said(fault)}") from fault
         state.baseline.update(y)
         error = task.error(y, guess)
         alarms = NO_ALARMS

@@ -10,10 +10,24 @@ from dataclasses import dataclass
 
 from online.events import Report, Ticked, draft_id, encode, encode_reports
 from online.fold import Fold, Make, Poisoned, Stale
-from online.log import START, Commit, Draft, Entry, EntryId, Fenced, Log, LogUnavailable, Partition, Restarted
+from online.log import (
+    START,
+    Commit,
+    Draft,
+    Entry,
+    EntryId,
+    Fenced,
+    History,
+    Log,
+    LogUnavailable,
+    Partition,
+    Restarted,
+)
 from online.snapshot import SealBroken, open_part, open_sealed, seal, seal_part, sealed_parts
 
 Clock = Callable[[], float]
+
+_KEPT_TOGETHER = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +36,8 @@ class Pace:
 
     While there is news it commits every ``commit`` seconds, every ``calm`` when it has caught up. Snapshots take at
     most the share ``dumping`` of the time. An idle owner shows that it lives every ``beat``; a rival takes over once it
-    has seen no sign of life for ``patience``. ``batch`` entries are read at once.
+    has seen no sign of life for ``patience``. ``batch`` entries are read at once. Every ``tidy`` seconds entries are
+    copied into the history, where there is one, and trimmed from the log.
     """
 
     commit: float = 0.1
@@ -31,6 +46,7 @@ class Pace:
     beat: float = 1.0
     patience: float = 5.0
     batch: int = 500
+    tidy: float = 60.0
 
 
 class LogLost(RuntimeError):  # noqa: N818
@@ -49,6 +65,7 @@ class Worker:
         secret: Seals snapshots.
         now: Seconds since the epoch: moves event time when nothing else does.
         pace: How work is spread.
+        history: Where entries are kept before they are trimmed; without one, nothing is trimmed.
     """
 
     def __init__(
@@ -62,12 +79,13 @@ class Worker:
         *,
         now: Clock = time.time,
         pace: Pace | None = None,
+        history: History | None = None,
     ) -> None:
         self.partition = partition
         self.owner = owner
         self.trouble: str | None = None
         self._log, self._make, self._secret = log, make, secret
-        self._clock, self._now, self._pace = clock, now, pace or Pace()
+        self._clock, self._now, self._pace, self._history = clock, now, pace or Pace(), history
         self._epoch: int | None = None
         self._fold: Fold | None = None
         self._seen: tuple[int, int] | None = None
@@ -76,11 +94,12 @@ class Worker:
         self._reports: list[tuple[EntryId, bytes]] = []
         self._index: dict[str, bytes | None] = {}
         self._poisons: dict[EntryId, Poisoned] = {}
-        self._committed = self._snapshotted = self._beaten = float("-inf")
+        self._committed = self._snapshotted = self._beaten = self._tidied = float("-inf")
         self._between = 0.0
         self._retry_at = float("-inf")
         self._shown: EntryId = START
         self._kept: EntryId = START
+        self._trimmed: EntryId = START
         self._sealed: bytes | None = None
 
     @property
@@ -142,6 +161,7 @@ class Worker:
             return False
         self._epoch = self._log.acquire(self.partition, self.owner)
         self._was_fenced = False
+        self._trimmed = START if self._history is None else self._log.first(self.partition)
         self._fold = self._load(self._epoch)
         self.trouble = None
         self._poisons.clear()
@@ -165,7 +185,7 @@ class Worker:
             else:
                 self._kept, self._sealed = saved.cursor, saved.snapshot
                 return fold
-        first = self._log.read(self.partition, START, 1)
+        first = self._read(START, 1)
         if first and first[0].number != 1:
             gone = f"no snapshot can be opened, and the log begins at entry {first[0].number}, not at the first"
             raise LogLost(f"{self.partition}: {gone}: restore a backup")
@@ -183,17 +203,25 @@ class Worker:
 
     def _entries(self, after: EntryId, last: EntryId) -> Iterable[Entry]:
         while after < last:
-            entries = self._log.read(self.partition, after, self._pace.batch)
+            entries = self._read(after, self._pace.batch)
             if not entries:
                 raise Restarted(f"{self.partition} ends at {after}, before {last}")
             yield from (entry for entry in entries if entry.id <= last)
             after = entries[-1].id
 
+    def _read(self, after: EntryId, count: int) -> list[Entry]:
+        """Entries after an id, from the history where the log has been trimmed beyond it."""
+        if self._history is not None and after < self._trimmed:
+            kept = self._history.read(self.partition, after, count)
+            if kept:
+                return kept
+        return self._log.read(self.partition, after, count)
+
     def _advance(self) -> bool:
         fold, pace = self._fold, self._pace
         if fold is None:
             return False
-        entries = self._log.read(self.partition, fold.place.cursor, pace.batch)
+        entries = self._read(fold.place.cursor, pace.batch)
         for entry in entries:
             fold = self._apply(fold, entry)
             if self._clock() - self._committed >= pace.commit:
@@ -281,6 +309,20 @@ class Worker:
             self._poisons.clear()
             self._snapshotted = self._committed
             self._between = (self._committed - begun) / self._pace.dumping
+            if self._history is not None and self._committed - self._tidied >= self._pace.tidy:
+                self._tidy(fold, self._history, self._epoch)
+                self._tidied = self._committed
+
+    def _tidy(self, fold: Fold, history: History, epoch: int) -> None:
+        """Keep what the last snapshot contains, then trim what both snapshots, and all that waits, have passed."""
+        while entries := self._log.read(self.partition, history.end(self.partition), _KEPT_TOGETHER):
+            settled = [entry for entry in entries if entry.id <= self._kept]
+            if not settled:
+                break
+            history.keep(self.partition, settled)
+        passed = [self._log.previous(self.partition), history.end(self.partition), fold.oldest()]
+        self._log.trim(self.partition, epoch, min(entry_id for entry_id in passed if entry_id is not None))
+        self._trimmed = self._log.first(self.partition)
 
     def _parts(self, fold: Fold) -> dict[str, bytes | None]:
         changed = fold.changes()

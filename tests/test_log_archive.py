@@ -1,0 +1,145 @@
+"""The archive: every entry, its bytes, and a log that may be trimmed behind it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from river import datasets
+
+from online.archive import Archive
+from online.events import Labelled, Observed, decode, digest, draft_id, encode
+from online.learner import ModelLearner, model_fold
+from online.log import START, Draft, Entry, EntryId, Log, Partition
+from online.specs import ModelSpec, model_spec
+from online.worker import Pace, Worker
+
+HERE = Partition("model:a b/c", 2)
+SGD = {"use": "optim.SGD", "lr": 0.005}
+LOGISTIC = [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LogisticRegression", "optimizer": SGD}]
+
+
+def entries(first: int, last: int) -> list[Entry]:
+    return [
+        Entry(EntryId(10**12 + n // 3, n), n, 1.5 * n, f"é{n}", bytes([n % 256, 0, 255]), n % 5 != 0)
+        for n in range(first, last + 1)
+    ]
+
+
+def test_entries_come_back_with_every_byte(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    assert archive.end(HERE) == START
+    assert archive.read(HERE, START, 10) == []
+    archive.keep(HERE, entries(1, 100))
+    archive.keep(HERE, entries(101, 150))
+    archive.keep(HERE, [])
+    assert archive.end(HERE) == entries(150, 150)[0].id
+    found, after = [], START
+    while batch := archive.read(HERE, after, 40):
+        found += batch
+        after = batch[-1].id
+    assert found == entries(1, 150)
+    assert archive.read(Partition("model:other", 0), START, 10) == []
+    again = Archive(tmp_path)
+    assert again.end(HERE) == archive.end(HERE)
+
+
+def test_entries_must_follow_one_another(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.keep(HERE, entries(1, 10))
+    with pytest.raises(ValueError, match="does not follow"):
+        archive.keep(HERE, entries(10, 20))
+
+
+def test_a_file_that_was_not_finished_does_not_count(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.keep(HERE, entries(1, 10))
+    (file,) = tmp_path.rglob("*.parquet")
+    file.with_name("00000000000000000011-00000000000000000020.partial").write_bytes(b"PAR1 half")
+    assert archive.end(HERE) == entries(10, 10)[0].id
+
+
+def test_pandas_reads_the_files_and_the_events_in_them(tmp_path: Path) -> None:
+    event = Observed(id="1", features={"x": 1.5}, label=True)
+    Archive(tmp_path).keep(HERE, [Entry(EntryId(5, 0), 1, 0.5, "1", encode(event))])
+    (file,) = tmp_path.rglob("*.parquet")
+    frame = pd.read_parquet(file)
+    assert list(frame.columns) == ["ms", "seq", "number", "at", "event_id", "payload", "intact"]
+    assert decode(frame["payload"][0]) == event
+
+
+def spec(**changes: Any) -> ModelSpec:
+    return model_spec("phishing", {"task": "binary", "pipeline": LOGISTIC, "metrics": ["Accuracy"]} | changes)
+
+
+class Ticking:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
+def worker(log: Log, archive: Archive, **changes: Any) -> Worker:
+    pace = Pace(tidy=0.5, batch=50)
+    return Worker(log, model_fold(spec(**changes)), HERE, "a", Ticking(), b"secret", pace=pace, history=archive)
+
+
+def feed(log: Log, events: list[Any]) -> None:
+    log.append(HERE, [Draft(draft_id(event), digest(draft_id(event)), encode(event)) for event in events])
+
+
+def settle(one: Worker) -> ModelLearner:
+    quiet = 0
+    while quiet < 300:
+        quiet = 0 if one.step() else quiet + 1
+    assert isinstance(one.fold, ModelLearner), one.trouble
+    return one.fold
+
+
+def test_the_log_is_trimmed_behind_the_archive_and_both_snapshots(make_log: Callable[..., Log], tmp_path: Path) -> None:
+    log, archive = make_log(window=100), Archive(tmp_path)
+    events = [Observed(id=str(n), features=x, label=y) for n, (x, y) in enumerate(datasets.Phishing())]
+    one = worker(log, archive)
+    for begin in range(0, 1250, 125):
+        feed(log, events[begin : begin + 125])
+        assert settle(one).learned == begin + 125
+    assert log.length(HERE) < 600
+    assert log.first(HERE) <= log.previous(HERE)
+    assert archive.end(HERE) >= log.first(HERE)
+    numbers = [entry.number for entry in archive.read(HERE, START, 10_000)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    again = worker(log, archive)
+    assert settle(again).metrics() == {"Accuracy": 0.8872}
+
+
+def test_a_changed_spec_is_learned_from_archive_and_log(make_log: Callable[..., Log], tmp_path: Path) -> None:
+    log, archive = make_log(window=100), Archive(tmp_path)
+    events = [Observed(id=str(n), features=x, label=y) for n, (x, y) in enumerate(datasets.Phishing())]
+    one = worker(log, archive)
+    for begin in range(0, 1250, 125):
+        feed(log, events[begin : begin + 125])
+        settle(one)
+    assert log.read(HERE, START, 1)[0].number > 1
+    changed = settle(worker(log, archive, pipeline=[{"use": "tree.HoeffdingTreeClassifier"}]))
+    assert changed.learned == 1250
+    assert round(changed.metrics()["Accuracy"], 6) == 0.879904
+
+
+def test_an_entry_that_something_waits_for_is_not_trimmed(make_log: Callable[..., Log], tmp_path: Path) -> None:
+    log, archive = make_log(window=20), Archive(tmp_path)
+    rows = [(x, y) for x, y in datasets.Phishing().take(400)]
+    one = worker(log, archive)
+    feed(log, [Observed(id="waits", features=rows[0][0])])
+    for begin in range(0, 400, 50):
+        feed(
+            log, [Observed(id=str(begin + n), features=x, label=y) for n, (x, y) in enumerate(rows[begin : begin + 50])]
+        )
+        settle(one)
+    assert log.read(HERE, START, 1)[0].event_id == "waits"
+    again = worker(log, archive)
+    settle(again)
+    feed(log, [Labelled(id="waits", label=True)])
+    assert settle(again).counts["labelled"] == 401
