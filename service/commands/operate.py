@@ -1,4 +1,4 @@
-"""`trimtab report`, `policies`, `promote`, `rollback`, `mode`, `rejects`: the operator's routes, from the command line."""
+"""`trimtab report`, `policies`, `promote`, `rollback`, `mode`, `rejects`: the operator's routes by command line."""
 
 import asyncio
 from collections.abc import Mapping
