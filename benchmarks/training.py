@@ -1,0 +1,232 @@
+"""How near training comes to the exact optimum, how fast it is, and what a bundle costs to serve.
+
+Every training case prints its gap to the exact optimum in percent, as served and by arg-max, the worst over the seeds.
+Budgets are CPU-seconds of one core, so that a busy machine changes nothing but the time you wait. Without `--case` only
+the quick ratios are measured: training throughput against the same learner on 16 Python environments, and one row
+through a bundle against a forward pass written by hand in NumPy.
+
+    python benchmarks/training.py [--case NAME ...|all] [--seeds N] [--share F] [--json]
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from agents import baselines
+from agents.algorithms import build
+from agents.bundle import Bundle
+from agents.evaluate import simulate
+from agents.held_out import evaluate_over
+from agents.presets import preset
+from agents.ranges import Family
+from agents.runtime import load
+from agents.selection import starts_of
+from agents.train import layout_of, train
+from agents.vecenv import WorldVecEnv
+from envs.env import WorldEnv
+from envs.worlds import make
+
+STEPS_PER_SECOND = 25_000
+THROUGHPUT_RATIO = 2.0
+LATENCY_RATIO = 3.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One instance with its budget and targets (gaps in percent; for `beyond`, gains over the rule)."""
+
+    world: str
+    seconds: float
+    params: dict[str, Any] = field(default_factory=dict)
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    served: float | None = None
+    greedy: float | None = None
+    mean: float | None = None
+    maximum: float | None = None
+    rules: dict[str, float] = field(default_factory=dict)
+
+
+MC10 = {"wear": [0.15] * 10, "crews": 3, "setup_cost": 3.0, "choice": "worst"}
+MC20 = {
+    "wear": np.linspace(0.08, 0.27, 20).tolist(),
+    "levels": 6,
+    "crews": 4,
+    "setup_cost": 4.0,
+    "corrective_cost": 5.0,
+    "downtime_cost": 6.0,
+    "choice": "worst",
+}
+E = float(np.e)
+CASES = {
+    "GVR-M": Case("pricing", 150, {"prices": {"geometric": [0.1, 8.0, 41]}}, served=0.7, greedy=0.5),
+    "MC4": Case("maintenance", 150, served=0.7, greedy=0.5),
+    "LS-M": Case("inventory", 150, served=0.7, greedy=0.5),
+    "MC10": Case("maintenance", 120, MC10, greedy=0.5),
+    "COMP": Case("pricing-rival", 120, greedy=0.6),
+    "pricing over ranges": Case(
+        "pricing", 300, {}, {"volume": (0.4 * E, 2 * E), "sensitivity": (0.5, 2.0)}, mean=0.4, maximum=1.5
+    ),
+    "maintenance over ranges": Case(
+        "maintenance", 300, {}, {"wear": (0.05, 0.5), "setup_cost": (0.2, 6.0)}, mean=0.7, maximum=2.5
+    ),
+    "inventory over ranges": Case(
+        "inventory", 300, {"lead_time": 2}, {"mean": (3.0, 9.0), "penalty_cost": (4.0, 40.0)}, mean=0.5, maximum=1.5
+    ),
+    "MC20": Case("maintenance", 120, MC20, rules={"opportunistic": 1.5, "points-rule": -0.1}),
+}
+
+
+def trained(case: Case, seed: int, share: float) -> Bundle:
+    """The case's bundle after (a share of) its budget of CPU-seconds."""
+    world = make(case.world, case.params, case.ranges)
+    minutes = share * case.seconds / 60
+    return train(world, minutes=minutes, seed=seed, ranges=case.ranges, clock=time.process_time)
+
+
+def run(case: Case, seed: int, share: float) -> dict[str, float]:
+    """The figures of one training."""
+    bundle = trained(case, seed, share)
+    world = make(case.world, case.params, case.ranges)
+    policy = load(bundle)
+    figures = {"steps": float(bundle.card.steps), "rate": bundle.card.metrics["steps_per_second"]}
+    if case.ranges:
+        gaps = evaluate_over(policy, Family(world, case.ranges)).gaps
+        if gaps is not None:
+            figures |= {"mean": float(gaps.mean()), "maximum": float(gaps.max())}
+    elif case.rules:
+        own = simulate(policy, world, 512, seed=7)
+        for name in case.rules:
+            other = simulate(baselines.make(name, world), world, 512, seed=7)
+            if own.returns is not None and other.returns is not None:
+                gain = own.returns - other.returns
+                z = float(gain.mean() / gain.std() * len(gain) ** 0.5)
+                figures |= {name: 100 * float(gain.mean()) / abs(other.value), f"{name} z": z}
+    else:
+        figures |= {"served": bundle.card.metrics["gap"], "greedy": bundle.card.metrics["gap_greedy"]}
+    return figures
+
+
+def misses(name: str, case: Case, rows: list[dict[str, float]]) -> list[str]:
+    """Targets that the worst seed missed."""
+    limits = {"served": case.served, "greedy": case.greedy, "mean": case.mean, "maximum": case.maximum}
+    bad = [
+        f"{name}: {key} {max(row[key] for row in rows):.3f} % where {limit} % was asked for"
+        for key, limit in limits.items()
+        if limit is not None and max(row[key] for row in rows) > limit
+    ]
+    gains = {rule: min(row[rule] for row in rows) for rule in case.rules}
+    return bad + [
+        f"{name}: {gain:+.3f} % against {rule} where {case.rules[rule]:+} % was asked for"
+        for rule, gain in gains.items()
+        if gain < case.rules[rule]
+    ]
+
+
+def throughput() -> tuple[float, float]:
+    """Environment steps per second of PPO, learning included: batched, and on 16 Python environments."""
+    world = make("pricing")
+    family, settings = Family(world, {}), preset("pricing")
+    rates = []
+    for batched in (True, False):
+        chosen = settings if batched else replace(settings, copies=16, rollout=512)
+        env = WorldVecEnv(family, chosen, 0, starts_of(world)) if batched else _python_copies(world)
+        algorithm: Any = build(env, chosen, layout_of(family), 0)
+        algorithm.anneal(lambda: 0.0, chosen)
+        algorithm.learn(chosen.copies * chosen.rollout, log_interval=None)
+        begun = time.process_time()
+        algorithm.learn(4 * chosen.copies * chosen.rollout, log_interval=None)
+        rates.append(4 * chosen.copies * chosen.rollout / (time.process_time() - begun))
+    return rates[0], rates[1]
+
+
+def _python_copies(world: Any) -> DummyVecEnv:
+    env = DummyVecEnv([lambda: WorldEnv(world)] * 16)
+    env.observation_space = Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
+    return env
+
+
+def latency() -> tuple[float, float]:
+    """Microseconds of one row: through a bundle, and through the same network in NumPy."""
+    world = make("pricing")
+    policy = load(train(world, steps=10_000))
+    row, every = np.array([[12.0, 20.0]], np.float32), np.ones((1, world.actions.n), bool)
+    rng = np.random.default_rng(0)
+    widths = [7, 64, 64, 16, world.actions.n]
+    pairs = list(itertools.pairwise(widths))
+    layers = [(rng.normal(size=pair).astype(np.float32), np.zeros(pair[1], np.float32)) for pair in pairs]
+
+    def by_hand() -> np.ndarray:
+        stock, period = row[:, :1], row[:, 1:]
+        left = 50 - period
+        ratio = np.log((stock + 0.5) / (left + 0.5))
+        x = np.concatenate([stock / 20, period / 50, ratio, np.sqrt(stock / 20), left / 50, left, stock], 1)
+        for weights, bias in layers[:-2]:
+            x = np.tanh(x @ weights + bias)
+        for weights, bias in layers[-2:]:
+            x = x @ weights + bias
+        weights64 = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
+        return np.asarray(weights64 / weights64.sum(axis=1, keepdims=True))
+
+    return _microseconds(lambda: policy.probabilities(row, every)), _microseconds(by_hand)
+
+
+def _microseconds(call: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(7):
+        begun = time.perf_counter()
+        for _ in range(1000):
+            call()
+        times.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Measure, print, and fail where a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", nargs="+", default=[], choices=[*CASES, "all"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=1.0, help="of the budgets; targets are for 1")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    fast, slow = throughput()
+    bundle, by_hand = latency()
+    found: dict[str, Any] = {
+        "steps_per_second": fast,
+        "against_python_copies": fast / slow,
+        "row_us": bundle,
+        "against_numpy": bundle / by_hand,
+    }
+    bad = [f"{fast:,.0f} steps/s where {STEPS_PER_SECOND:,} were asked for"] if fast < STEPS_PER_SECOND else []
+    bad += ["twice the Python copies"] if fast < THROUGHPUT_RATIO * slow else []
+    bad += ["one row in 3 × NumPy"] if bundle > LATENCY_RATIO * by_hand else []
+    if not given.json:
+        print(
+            f"PPO {fast:,.0f} steps/s, {fast / slow:.1f} × 16 Python copies; one row {bundle:.1f} µs, "
+            f"{bundle / by_hand:.1f} × NumPy"
+        )
+    for name in CASES if "all" in given.case else given.case:
+        rows = [run(CASES[name], seed, given.share) for seed in range(given.seeds)]
+        found[name] = rows
+        bad += misses(name, CASES[name], rows)
+        if not given.json:
+            for seed, row in enumerate(rows):
+                print(f"{name} seed {seed}: " + ", ".join(f"{key} {figure:,.3f}" for key, figure in row.items()))
+    if given.json:
+        print(json.dumps(found))
+    if bad:
+        raise SystemExit("missed: " + "; ".join(bad))
+
+
+if __name__ == "__main__":
+    main()
