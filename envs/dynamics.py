@@ -6,7 +6,7 @@ can be compared on the same chance and a batch equals its rows bit for bit.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -256,6 +256,14 @@ def bounds(fields: Sequence[Field]) -> tuple[NDArray[np.float32], NDArray[np.flo
     low = np.array([field.low for field in fields], np.float32)
     high = np.array([field.high for field in fields], np.float32)
     return low, high
+
+
+@lru_cache(maxsize=64)
+def every(n: int, a: int) -> Mask:
+    """A mask (n, a) that allows everything; read-only, as it is shared."""
+    mask = np.ones((n, a), bool)
+    mask.flags.writeable = False
+    return mask
 
 
 def per_row(value: Any) -> Any:

@@ -28,6 +28,7 @@ from envs.dynamics import (
     Mask,
     ParamsError,
     State,
+    every,
     per_row,
     rescaled,
 )
@@ -159,7 +160,7 @@ class Inventory:
         usual = round(float(np.mean(self.params.mean)))
         row = np.minimum(np.full(self.params.lead_time, usual, float), self.params.max_order)
         row[ON_HAND] = min(usual, self.params.capacity)
-        return np.tile(row, (n, 1))
+        return np.repeat(row[None], n, axis=0)
 
     def draw(self, n: int, rng: np.random.Generator) -> Chance:
         """One uniform for demand."""
@@ -189,7 +190,7 @@ class Inventory:
 
     def allowed(self, state: State) -> Mask:
         """Every quantity, always."""
-        return np.broadcast_to(np.True_, (len(state), self.actions.n))
+        return every(len(state), self.actions.n)
 
     def allowed_of(self, observation: NDArray[Any]) -> Mask:
         """Every quantity, always."""

@@ -27,6 +27,7 @@ from envs.dynamics import (
     Mask,
     ParamsError,
     State,
+    every,
     profile_at,
     rescaled,
 )
@@ -171,7 +172,9 @@ class Pricing:
 
     def initial(self, n: int, rng: np.random.Generator) -> State:  # noqa: ARG002
         """Full stock, period 0."""
-        return np.tile(np.array([float(self.params.stock), 0.0]), (n, 1))
+        state = np.zeros((n, 2))
+        state[:, STOCK] = self.params.stock
+        return state
 
     def draw(self, n: int, rng: np.random.Generator) -> Chance:
         """One uniform for demand."""
@@ -196,7 +199,7 @@ class Pricing:
 
     def allowed(self, state: State) -> Mask:
         """Every price, always."""
-        return np.broadcast_to(np.True_, (len(state), sum(self.actions.nvec)))
+        return every(len(state), sum(self.actions.nvec))
 
     def allowed_of(self, observation: NDArray[Any]) -> Mask:
         """Every price, always."""

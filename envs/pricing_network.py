@@ -18,6 +18,7 @@ from envs.dynamics import (
     Mask,
     ParamsError,
     State,
+    every,
     rescaled,
 )
 
@@ -156,7 +157,7 @@ class PricingNetwork:
 
     def allowed(self, state: State) -> Mask:
         """Every price, always."""
-        return np.broadcast_to(np.True_, (len(state), sum(self.actions.nvec)))
+        return every(len(state), sum(self.actions.nvec))
 
     def allowed_of(self, observation: NDArray[Any]) -> Mask:
         """Every price, always."""

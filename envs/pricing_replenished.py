@@ -19,6 +19,7 @@ from envs.dynamics import (
     Fields,
     Mask,
     State,
+    every,
     per_row,
     rescaled,
 )
@@ -134,7 +135,7 @@ class PricingReplenished:
 
     def allowed(self, state: State) -> Mask:
         """Every price, always."""
-        return np.broadcast_to(np.True_, (len(state), self.actions.n))
+        return every(len(state), self.actions.n)
 
     def allowed_of(self, observation: NDArray[Any]) -> Mask:
         """Every price, always."""
