@@ -70,13 +70,13 @@ def evaluate_exactly(policy: Policy, world: World) -> Evaluation | None:
 
 def tabulated(policy: Policy, world: World) -> Array | None:
     """Probabilities (S, a) in the order of `envs.exact.states`, or None where there are too many."""
-    if len(world.actions.nvec) != 1 or not hasattr(world, "branches"):
+    if not world.actions.nvec or not hasattr(world, "branches"):
         return None
     try:
         states = exact.states(world)
     except StateSpaceTooLarge:
         return None
-    if len(states) * world.actions.n > MAX_PAIRS:
+    if len(states) * sum(world.actions.nvec) > MAX_PAIRS:
         return None
     return in_world(policy, world).probabilities(world.observe(states), np.array(world.allowed(states)))
 
@@ -103,6 +103,13 @@ def simulate(policy: Policy, world: World, episodes: int = 2000, seed: int = 0, 
     return Evaluation(value, (value - half, value + half), "simulation", len(returns), seed, returns)
 
 
+def _sampled(probabilities: Array, nvec: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Actions (n,), or (n, factors) where an action is a product of choices, each drawn by itself."""
+    factors = np.split(probabilities, np.cumsum(nvec)[:-1], axis=1)
+    picks = [sample_rows(factor, rng.random(len(factor))) for factor in factors]
+    return picks[0] if len(picks) == 1 else np.stack(picks, axis=1)
+
+
 def _batch(policy: Policy, world: World, n: int, seed: list[int], periods: int) -> Array:
     chance_rng, action_rng = (np.random.default_rng([*seed, stream]) for stream in (0, 1))
     state = world.initial(n, chance_rng)
@@ -110,7 +117,7 @@ def _batch(policy: Policy, world: World, n: int, seed: list[int], periods: int) 
     warm_up, length = (0, world.horizon) if world.horizon is not None else (WARM_UP, WARM_UP + periods)
     for period in range(length):
         probabilities = policy.probabilities(world.observe(state), np.array(world.allowed(state)))
-        action = sample_rows(probabilities, action_rng.random(n))
+        action = _sampled(probabilities, world.actions.nvec, action_rng)
         following, reward, terminated = world.step(state, action, world.draw(n, chance_rng))
         if period >= warm_up:
             total += np.where(running, reward, 0.0)

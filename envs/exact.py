@@ -112,7 +112,8 @@ def policy_value(world: World, probabilities: Array, discount: float | None = No
 
     Args:
         world: with the same parameters in all rows.
-        probabilities: (S, a) for the states in the order of `states(world)`; (S,) prices where any price is allowed.
+        probabilities: (S, a) for the states in the order of `states(world)`, factor after factor where an action has
+            several; (S,) prices where any price is allowed.
         discount: as in `solve`.
 
     Raises:
@@ -124,6 +125,8 @@ def policy_value(world: World, probabilities: Array, discount: float | None = No
     if isinstance(world, Pricing) and not world.actions.nvec:
         return value_of_prices(world, np.asarray(probabilities, np.float64))
     table = _checked(known, np.asarray(probabilities, np.float64))
+    if isinstance(world, PricingNetwork):
+        return network.policy_value(world, table)
     if known.horizon is not None:
         return _evaluate_backward(known, table)
     if isinstance(world, Inventory) and discount is None:
@@ -204,14 +207,15 @@ def _enumerable(world: World) -> Enumerable:
 
 def _checked(world: Enumerable, probabilities: Array) -> Array:
     listed = states(world)
-    expected = (len(listed), world.actions.n)
+    expected = (len(listed), sum(world.actions.nvec))
     if probabilities.shape != expected:
         raise ValueError(
             f"a policy of {world.id} is probabilities {expected} in the order of `states`, not {probabilities.shape}"
         )
-    if not np.allclose(probabilities.sum(axis=1), 1.0, atol=1e-6) or probabilities.min() < 0:
-        row = int(np.argmax(np.abs(probabilities.sum(axis=1) - 1.0)))
-        raise ValueError(f"row {row} of the policy sums to {probabilities[row].sum():.6g}: probabilities sum to 1")
+    for factor in np.split(probabilities, np.cumsum(world.actions.nvec)[:-1], axis=1):
+        if not np.allclose(factor.sum(axis=1), 1.0, atol=1e-6) or factor.min() < 0:
+            row = int(np.argmax(np.abs(factor.sum(axis=1) - 1.0)))
+            raise ValueError(f"row {row} of the policy sums to {factor[row].sum():.6g}: probabilities sum to 1")
     if (probabilities[~world.allowed(listed)] > 0).any():
         raise ValueError("the policy puts probability on an action that is not allowed there: mask it first")
     return probabilities

@@ -74,6 +74,27 @@ def value_of(world: PricingNetwork, pricer: Pricer) -> float:
     return float(value[-1])
 
 
+def policy_value(world: PricingNetwork, probabilities: Array) -> float:
+    """The exact value of probabilities (S, J · a) over the ladder, drawn product by product.
+
+    Raises:
+        ValueError: a world without a ladder.
+    """
+    if world.params.prices is None:
+        raise ValueError("a table of probabilities needs a ladder of prices: use `value_of` with a rule for any price")
+    left = _left(world)
+    taken, fits = _following(world, left)
+    ladder, products = world.params.prices, world.params.products
+    chance = world.asked(ladder[:, None]).T
+    value = np.zeros(len(left))
+    for table in reversed(probabilities.reshape(world.params.periods, len(left), products, len(ladder))):
+        asked = np.einsum("mja,ja->mj", table, chance)
+        revenue = np.einsum("mja,ja->mj", table, chance * ladder)
+        gain = revenue + asked * (value[taken] - value[:, None])
+        value = value + np.where(fits, gain, 0.0).sum(axis=1)
+    return float(value[-1])
+
+
 def _left(world: PricingNetwork) -> Array:
     size = int(np.prod(world.params.capacity + 1)) * world.params.periods
     if size > MAX_VALUES:

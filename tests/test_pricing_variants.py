@@ -192,3 +192,19 @@ def test_a_sale_takes_each_leg_that_the_product_uses():
 def test_impossible_networks_are_refused(params, message):
     with pytest.raises(worlds.ParamsError, match=message):
         worlds.make("pricing-network", params)
+
+
+def test_a_table_over_products_is_worth_what_its_rule_is_worth():
+    world = worlds.make("pricing-network", {"prices": "0.5:3:0.5", "periods": 12, "capacity": 3})
+    solution = exact.solve(world)
+    table = np.eye(6)[solution.actions].reshape(len(solution.actions), 18)
+    assert exact.policy_value(world, table) == pytest.approx(solution.value, abs=1e-12)
+    rng = np.random.default_rng(2)
+    mixed = rng.dirichlet(np.ones(6), (len(table), 3)).reshape(len(table), 18)
+    # The same by hand for the last slot: each product alone, as at most one customer comes.
+    last = worlds.make("pricing-network", {"prices": "0.5:3:0.5", "periods": 1, "capacity": 3})
+    prices = last.params.prices
+    chance = last.params.volume[:, None] * np.exp(-last.params.sensitivity[:, None] * prices)
+    assert exact.policy_value(last, mixed[:16]) == pytest.approx(
+        (mixed[15].reshape(3, 6) * chance * prices).sum(), abs=1e-12
+    )

@@ -58,11 +58,13 @@ def _evaluated(policy: str, bundle: Bundle | None, world: World, episodes: int, 
     head = {"policy": policy if bundle is None else bundle.digest, "world": world.id, "seed": seed}
     if isinstance(world, Pricing) and not world.actions.nvec:
         return {**head, **_continuum(policy, world)}
-    others = {name: _baseline(name, world, episodes, seed) for name in BASELINES.get(world.id, ())}
     optimum = _optimum(world)
+    if policy == EXACT and optimum is None:
+        exact.solve(world)  # says how large it is, and what to do instead
+    # The rules of a ladder have nothing to choose from where any price is allowed.
+    names = BASELINES.get(world.id, ()) if world.actions.nvec else ()
+    others = {name: _baseline(name, world, episodes, seed) for name in names}
     if policy == EXACT:
-        if optimum is None:
-            exact.solve(world)  # says how large it is, and what to do instead
         own = dict(optimum or {})
     elif bundle is not None:
         own = evaluate(runtime.load(bundle), world, episodes=episodes, seed=seed).summary()
