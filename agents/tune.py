@@ -3,11 +3,13 @@
 The study lies in an SQLite file, so that a search that was killed goes on, and several can share one file.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import optuna
 
 from agents.presets import Preset
@@ -164,10 +166,7 @@ def as_toml(tuned: Tuned) -> str:
     for name, value in asdict(tuned.preset).items():
         if value is None:
             continue
-        text = (
-            f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
-        )
-        lines.append(f"{name} = {list(value) if isinstance(value, tuple) else text}")
+        lines.append(f"{name} = {json.dumps(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -175,9 +174,12 @@ def read_preset(mapping: Mapping[str, Any]) -> Preset:
     """A preset from parsed TOML.
 
     Raises:
-        ValueError: a setting that does not exist.
+        ValueError: a setting that does not exist, or of another type.
     """
     known = {field.name for field in fields(Preset)}
     if unknown := sorted(set(mapping) - known):
         raise ValueError(f"settings {unknown} do not exist: give some of {', '.join(sorted(known))}")
-    return Preset(**{name: tuple(value) if isinstance(value, list) else value for name, value in mapping.items()})
+    try:
+        return msgspec.convert(dict(mapping), Preset)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the preset cannot be read: {error}") from None

@@ -40,3 +40,5 @@ def test_a_search_can_be_stopped() -> None:
 def test_an_unknown_setting_is_named() -> None:
     with pytest.raises(ValueError, match=r"\['speed'\]"):
         read_preset({"algo": "ppo", "speed": 3})
+    with pytest.raises(ValueError, match=r"\$\.batch"):
+        read_preset({"algo": "ppo", "batch": "large"})
