@@ -1,7 +1,7 @@
 """What the terminal of `trimtab up` shows: the notes of the feed and the lines of a guest, as they come."""
 
+import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from online.log import EntryId, Log, LogUnavailable
@@ -10,6 +10,8 @@ from service.feed import FEED
 from service.supervisor import Terminal
 
 _LOOK_EVERY_S = 1.0
+_ERRORS_EVERY_S = 10.0
+_ERROR = re.compile(r"\b(ERROR|CRITICAL)\b")
 
 
 class Narrator:
@@ -38,24 +40,18 @@ class Narrator:
             speak(note.source, note.text)
 
 
-class Tail:
-    """Says each complete line that is added to a file from now on."""
+class Follower:
+    """The lines that are added to a file from now on."""
 
-    def __init__(self, path: Path, source: str, terminal: Terminal) -> None:
+    def __init__(self, path: Path) -> None:
         """Begin at the end of the file, which need not be there yet."""
         self._path = path
-        self._source = source
-        self._terminal = terminal
         self._place = path.stat().st_size if path.exists() else 0
 
-    def __call__(self) -> None:
-        """Say what is new."""
-        for line in self._lines():
-            self._terminal.say(self._source, line)
-
-    def _lines(self) -> Iterator[str]:
+    def lines(self) -> list[str]:
+        """Complete lines that were added since the last call, empty ones left out."""
         if not self._path.exists():
-            return
+            return []
         if self._path.stat().st_size < self._place:  # another file by now
             self._place = 0
         with self._path.open("rb") as file:
@@ -63,4 +59,40 @@ class Tail:
             fresh = file.read()
         complete = fresh[: fresh.rfind(b"\n") + 1]
         self._place += len(complete)
-        yield from filter(None, (line.strip() for line in complete.decode(errors="replace").splitlines()))
+        return [line.strip() for line in complete.decode(errors="replace").splitlines() if line.strip()]
+
+
+class Tail:
+    """Says each line that a guest writes."""
+
+    def __init__(self, path: Path, source: str, terminal: Terminal) -> None:
+        self._follower = Follower(path)
+        self._source = source
+        self._terminal = terminal
+
+    def __call__(self) -> None:
+        """Say what is new."""
+        for line in self._follower.lines():
+            self._terminal.say(self._source, line)
+
+
+class Errors:
+    """Says that a process logs errors: the last one, and how many, every ten seconds at most."""
+
+    def __init__(self, path: Path, source: str, terminal: Terminal) -> None:
+        self._path = path
+        self._follower = Follower(path)
+        self._source = source
+        self._terminal = terminal
+        self._found: list[str] = []
+        self._say_at = 0.0
+
+    def __call__(self) -> None:
+        """Say what is new."""
+        self._found += [line for line in self._follower.lines() if _ERROR.search(line)]
+        now = time.monotonic()
+        if self._found and now >= self._say_at:
+            self._say_at = now + _ERRORS_EVERY_S
+            others = f" and {len(self._found) - 1} more" if len(self._found) > 1 else ""
+            self._terminal.warn(self._source, f"{self._found[-1]}{others}; its log is {self._path}")
+            self._found.clear()

@@ -7,7 +7,7 @@ import pytest
 from online.memory_log import MemoryBlob, MemoryLog
 from service import feed, narration
 from service.feed import Note
-from service.narration import Narrator, Tail
+from service.narration import Errors, Narrator, Tail
 
 
 class Recorder:
@@ -100,3 +100,22 @@ def test_a_tail_leaves_out_what_was_there_before(tmp_path: Path) -> None:
         file.write("today\n")
     tail()
     assert [line[2] for line in terminal.lines] == ["today"]
+
+
+def test_errors_in_a_log_are_told_once_in_a_while_with_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, terminal = tmp_path / "api.log", Recorder()
+    path.write_text("2026 ERROR yesterday\n")
+    errors = Errors(path, "api", terminal)
+    with path.open("a") as file:
+        file.write("2026 INFO fine, no MIRRORS here\n2026 ERROR service: first\n2026 ERROR service: second\n")
+    errors()
+    assert terminal.lines == [("warn", "api", f"2026 ERROR service: second and 1 more; its log is {path}")]
+    with path.open("a") as file:
+        file.write("2026 CRITICAL third\n")
+    errors()
+    assert len(terminal.lines) == 1, "too soon"
+    monkeypatch.setattr(errors, "_say_at", 0.0)
+    errors()
+    assert terminal.lines[1:] == [("warn", "api", f"2026 CRITICAL third; its log is {path}")]

@@ -13,9 +13,9 @@ from online.redis_client import connect
 from online.redis_log import RedisLog
 from service import settings as environment
 from service.commands.output import CommandError, UsageError
-from service.narration import Narrator, Tail
+from service.narration import Errors, Narrator, Tail
 from service.settings import Settings, SettingsError
-from service.supervisor import Plan, StartError, up
+from service.supervisor import SERVICES, Plan, StartError, up
 
 _SHOP = "shop"
 _POINT, _MODEL = "price", "demand"
@@ -81,18 +81,22 @@ def _require(manifest: Path) -> None:
     if manifest.is_file():
         return
     raise UsageError(
-        f"there is no manifest {manifest}: write one (docs/manifest.md says how), name another with --manifest, "
-        f"or see the demo with `trimtab up --demo`"
+        f"there is no manifest {manifest}: write one (a copy of {demo_manifest()} is a beginning), name another with "
+        f"--manifest, or see the demo with `trimtab up --demo`"
     )
 
 
 def _watch(settings: Settings, screen: Screen) -> Callable[[], None]:
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
-    narrator = Narrator(RedisLog(connect(settings.redis or "", password)), screen)
-    tail = Tail(settings.data / "logs" / f"{_SHOP}.log", _SHOP, screen)
+    logs = settings.data / "logs"
+    watchers: list[Callable[[], None]] = [
+        Narrator(RedisLog(connect(settings.redis or "", password)), screen),
+        Tail(logs / f"{_SHOP}.log", _SHOP, screen),
+        *(Errors(logs / f"{name}.log", name, screen) for name in SERVICES),
+    ]
 
     def watch() -> None:
-        narrator()
-        tail()
+        for look in watchers:
+            look()
 
     return watch
