@@ -69,7 +69,16 @@ REPLACEMENT = Preset("ppo", "replacement", discount=0.98, gae_lambda=0.9, reward
 MAINTENANCE = Preset("ppo", "maintenance", discount=0.98, gae_lambda=0.9, reward_scale=3.0, horizon=200)
 # All states of an inventory hold far more stock than anybody would: starting there teaches little.
 INVENTORY = Preset(
-    "ppo", "inventory", discount=0.98, gae_lambda=0.95, reward_scale=30.0, horizon=200, entropy=0.005, scattered=0.0
+    "ppo",
+    "inventory",
+    discount=0.98,
+    gae_lambda=0.95,
+    learning_rate=2e-3,
+    reward_scale=30.0,
+    horizon=200,
+    entropy=0.005,
+    scattered=0.0,
+    basis=8,
 )
 
 
