@@ -1,4 +1,4 @@
-"""Lineage: every training as an MLflow run in an SQLite file, with settings, curve, bundle and the state of the code."""
+"""Lineage: every training as an MLflow run in SQLite, with settings, curve, bundle and the state of the code."""
 
 import json
 import subprocess
