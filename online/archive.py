@@ -30,30 +30,38 @@ SCHEMA = pa.schema(
 
 
 class Archive:
-    """A `History` in a folder of Parquet files. One writer per partition: the worker that owns it."""
+    """A `History` in a folder of Parquet files.
+
+    The owner of a partition writes; one that was frozen and does not know yet that it was replaced may write too. That
+    is harmless: both copy the same entries, so that files may overlap, but never differ.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def end(self, partition: Partition) -> EntryId:
         """The last entry kept, `START` if none."""
+        return self._last(partition)[1]
+
+    def _last(self, partition: Partition) -> tuple[int, EntryId]:
         files = self._files(partition)
         if not files:
-            return START
-        found = json.loads(pq.read_schema(files[-1]).metadata[b"trimtab"])
-        return EntryId.parse(found["last"])
+            return 0, START
+        longest = max(files, key=_last_number)
+        return _last_number(longest), EntryId.parse(_about(longest)["last"])
 
     def keep(self, partition: Partition, entries: Sequence[Entry]) -> None:
-        """Keep entries that follow the last one, durably.
+        """Keep entries that follow the last one, durably; those that are here already are passed over.
 
         Raises:
-            ValueError: They do not follow the last one kept.
+            ValueError: Entries between the last one kept and these are missing.
         """
+        number, end = self._last(partition)
+        entries = [entry for entry in entries if entry.id > end]
         if not entries:
             return
-        end = self.end(partition)
-        if entries[0].id <= end:
-            raise ValueError(f"{partition}: the entry {entries[0].id} does not follow {end}, the last one kept")
+        if entries[0].number != number + 1:
+            raise ValueError(f"{partition}: the entry {entries[0].number} does not follow {number}, the last one kept")
         about = {"partition": str(partition), "first": str(entries[0].id), "last": str(entries[-1].id), "version": 1}
         rows = [(*entry.id, *entry[1:]) for entry in entries]
         columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), SCHEMA.types, strict=True)]
@@ -61,7 +69,7 @@ class Archive:
         folder = self._of(partition)
         folder.mkdir(parents=True, exist_ok=True)
         final = folder / f"{entries[0].number:020d}-{entries[-1].number:020d}.parquet"
-        partial = final.with_suffix(".partial")
+        partial = final.with_suffix(f".{os.getpid()}.partial")
         with partial.open("wb") as file:
             pq.write_table(table, file, compression="zstd")
             file.flush()
@@ -72,8 +80,7 @@ class Archive:
     def read(self, partition: Partition, after: EntryId, count: int) -> list[Entry]:
         """Up to ``count`` entries after an id, from one file."""
         for file in self._files(partition):
-            about = json.loads(pq.read_schema(file).metadata[b"trimtab"])
-            if EntryId.parse(about["last"]) > after:
+            if EntryId.parse(_about(file)["last"]) > after:
                 return list(_entries(pq.read_table(file), after, count))
         return []
 
@@ -82,6 +89,15 @@ class Archive:
 
     def _of(self, partition: Partition) -> Path:
         return self._folder / quote(partition.subject, safe="") / str(partition.index)
+
+
+def _last_number(file: Path) -> int:
+    return int(file.stem.partition("-")[2])
+
+
+def _about(file: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads(pq.read_schema(file).metadata[b"trimtab"])
+    return found
 
 
 def _entries(table: pa.Table, after: EntryId, count: int) -> Iterator[Entry]:

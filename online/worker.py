@@ -310,16 +310,23 @@ class Worker:
             self._snapshotted = self._committed
             self._between = (self._committed - begun) / self._pace.dumping
             if self._history is not None and self._committed - self._tidied >= self._pace.tidy:
-                self._tidy(fold, self._history, self._epoch)
                 self._tidied = self._committed
+                self._tidy(fold, self._history, self._epoch)
 
     def _tidy(self, fold: Fold, history: History, epoch: int) -> None:
         """Keep what the last snapshot contains, then trim what both snapshots, and all that waits, have passed."""
-        while entries := self._log.read(self.partition, history.end(self.partition), _KEPT_TOGETHER):
-            settled = [entry for entry in entries if entry.id <= self._kept]
-            if not settled:
-                break
-            history.keep(self.partition, settled)
+        try:
+            while entries := self._log.read(self.partition, history.end(self.partition), _KEPT_TOGETHER):
+                settled = [entry for entry in entries if entry.id <= self._kept]
+                if not settled:
+                    break
+                history.keep(self.partition, settled)
+        except (OSError, ValueError) as error:
+            if isinstance(error, LogUnavailable):
+                raise
+            # Learning goes on without an archive; the log grows meanwhile, and nothing of it is lost.
+            self.trouble = f"the history of {self.partition} could not be written: {error}"
+            return
         passed = [self._log.previous(self.partition), history.end(self.partition), fold.oldest()]
         self._log.trim(self.partition, epoch, min(entry_id for entry_id in passed if entry_id is not None))
         self._trimmed = self._log.first(self.partition)

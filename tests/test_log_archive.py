@@ -49,7 +49,25 @@ def test_entries_must_follow_one_another(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     archive.keep(HERE, entries(1, 10))
     with pytest.raises(ValueError, match="does not follow"):
-        archive.keep(HERE, entries(10, 20))
+        archive.keep(HERE, entries(12, 20))
+    archive.keep(HERE, entries(5, 15))
+    assert archive.read(HERE, START, 100) == entries(1, 10)
+    assert archive.end(HERE) == entries(15, 15)[0].id
+
+
+def test_two_writers_that_overlap_do_no_harm(tmp_path: Path) -> None:
+    frozen, owner = Archive(tmp_path / "a"), Archive(tmp_path / "b")
+    frozen.keep(HERE, entries(1, 100))
+    for archive, first in ((owner, 1), (owner, 51), (owner, 121)):
+        archive.keep(HERE, entries(first, first + 69))
+    for file in (tmp_path / "a").rglob("*.parquet"):
+        file.rename(tmp_path / "b" / file.relative_to(tmp_path / "a"))
+    found, after = [], START
+    while batch := owner.read(HERE, after, 1_000):
+        found += batch
+        after = batch[-1].id
+    assert found == entries(1, 190)
+    assert owner.end(HERE) == entries(190, 190)[0].id
 
 
 def test_a_file_that_was_not_finished_does_not_count(tmp_path: Path) -> None:

@@ -1,0 +1,400 @@
+"""Faults by the thousand: simulated schedules in one thread, then real kills and freezes of processes and of Redis.
+
+Each safeguard is also switched off, and must then be missed: a test that passes without the fence tests nothing.
+"""
+
+import copy
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from online.archive import Archive
+from online.backtest import Row, backtest
+from online.events import Observed, Scored, decode_reports, digest, draft_id, encode
+from online.learner import ModelLearner, model_fold
+from online.log import (
+    START,
+    Commit,
+    Draft,
+    Entry,
+    EntryId,
+    Log,
+    LogUnavailable,
+    Partition,
+    ReportEntry,
+    Restarted,
+)
+from online.memory_log import MemoryLog
+from online.redis_client import connect
+from online.redis_log import RedisLog
+from online.specs import ModelSpec, model_spec
+from online.worker import Pace, Worker, work
+
+HERE = Partition("model:m", 0)
+SGD = {"use": "optim.SGD", "lr": 0.05}
+TABLE = {
+    "task": "binary",
+    "pipeline": [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LogisticRegression", "optimizer": SGD}],
+    "metrics": ["Accuracy"],
+}
+
+
+def spec() -> ModelSpec:
+    return model_spec("m", TABLE)
+
+
+def make_events(count: int, seed: int, prefix: str = "") -> list[Observed]:
+    chance = random.Random(seed)
+    events = []
+    for number in range(count):
+        x = {"a": chance.gauss(0, 1), "b": chance.gauss(0, 1)}
+        events.append(Observed(id=f"{prefix}{number}", features=x, label=x["a"] + x["b"] + chance.gauss(0, 1) > 0))
+    return events
+
+
+def drafts(events: Sequence[Observed]) -> list[Draft]:
+    return [Draft(draft_id(event), digest(event.id), encode(event)) for event in events]
+
+
+@dataclass(frozen=True)
+class Safeguards:
+    """What stands between a fault and a wrong result."""
+
+    fence: bool = True
+    skip: bool = True
+    run: bool = True
+    remember: bool = True
+
+
+class Store(MemoryLog):
+    """A log that can be restarted, losing its tail or not, and that can do without its safeguards."""
+
+    def __init__(self, clock: Any, guards: Safeguards, window: int) -> None:
+        super().__init__(clock=clock, window=window)
+        self.guards = guards
+        self.restarts = 0
+        self.saved = copy.deepcopy(self._streams)
+
+    def save(self) -> None:
+        self.saved = copy.deepcopy(self._streams)
+
+    def restart(self, *, lose: bool) -> None:
+        self.restarts += 1
+        if lose:
+            self._streams = copy.deepcopy(self.saved)
+
+    def append(self, partition: Partition, some: Sequence[Draft]) -> Any:
+        if not self.guards.remember:
+            some = [replaced._replace(id=f"{replaced.id}#{self.length(partition)}") for replaced in some]
+        return super().append(partition, some)
+
+    def commit(self, partition: Partition, epoch: int, commit: Commit) -> None:
+        stream = self._stream(partition)
+        if not self.guards.fence:
+            epoch = stream.epoch
+        kept = [] if self.guards.skip else [(entry_id, payload) for entry_id, payload in commit.reports]
+        before = len(stream.reports)
+        super().commit(partition, epoch, commit if self.guards.skip else replace(commit, reports=()))
+        if kept:
+            stream.reports[before:] = [ReportEntry(*report) for report in kept]
+
+
+class View:
+    """One process's connection to the store: it notices restarts, and its commits may be in doubt."""
+
+    def __init__(self, store: Store, chance: random.Random) -> None:
+        self._store, self._chance = store, chance
+        self._run: int | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def acquire(self, partition: Partition, owner: str) -> int:
+        self._run = self._store.restarts
+        return self._store.acquire(partition, owner)
+
+    def read(self, partition: Partition, after: EntryId, count: int, block: float = 0.0) -> list[Entry]:
+        self._check()
+        return self._store.read(partition, after, count, block)
+
+    def commit(self, partition: Partition, epoch: int, commit: Commit) -> None:
+        self._check()
+        doubt = self._chance.random()
+        if doubt < 0.03:
+            raise LogUnavailable("the connection broke before the commit")
+        self._store.commit(partition, epoch, commit)
+        if doubt > 0.97:
+            raise LogUnavailable("the connection broke before the answer")
+
+    def _check(self) -> None:
+        if self._store.guards.run and self._run is not None and self._run != self._store.restarts:
+            raise Restarted("the store was restarted")
+
+
+class Kept:
+    """A history in memory."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def end(self, _: Partition) -> EntryId:
+        return self.entries[-1].id if self.entries else START
+
+    def keep(self, _: Partition, entries: Sequence[Entry]) -> None:
+        self.entries += entries
+
+    def read(self, _: Partition, after: EntryId, count: int) -> list[Entry]:
+        return [entry for entry in self.entries if entry.id > after][:count]
+
+
+class Simulation:
+    """Two learners that fight for one partition, a producer that repeats itself, and a store that fails."""
+
+    def __init__(self, seed: int, guards: Safeguards, *, lose: bool) -> None:
+        self.chance = random.Random(seed)
+        self.now = 1_000.0
+        # What is lost must be sent again from the beginning; what is trimmed must be forgotten by then.
+        self.repeats = 200 if lose else 10
+        self.store = Store(self.clock, guards, window=self.repeats + 5)
+        self.history = None if lose else Kept()
+        self.lose = lose
+        self.workers = [self.worker(name) for name in ("a", "b")]
+        self.events = drafts(make_events(120, seed))
+        self.sent = 0
+        self.faults = 0
+
+    def worker(self, owner: str) -> Worker:
+        pace = Pace(commit=0.05, calm=0.0, patience=0.5, batch=self.chance.choice([1, 3, 10, 50]), tidy=0.2)
+        view: Any = View(self.store, self.chance)
+        options = {"now": lambda: 0.0, "pace": pace, "history": self.history}
+        return Worker(view, model_fold(spec()), HERE, owner, self.clock, b"s", **options)
+
+    def clock(self) -> float:
+        """Time passes with every look, so that snapshots cost something and are not taken with every commit."""
+        self.now += 0.001
+        return self.now
+
+    def act(self) -> None:
+        self.now += self.chance.expovariate(20.0)
+        action = self.chance.random()
+        if action < 0.25:
+            begin = self.chance.randint(max(0, self.sent - self.repeats), self.sent)
+            self.sent = min(len(self.events), self.sent + self.chance.randint(1, 6))
+            self.store.append(HERE, self.events[begin : self.sent])
+        elif action < 0.31:
+            self.faults += 1
+            which = self.chance.randrange(2)
+            self.workers[which] = self.worker("ab"[which])
+        elif action < 0.34:
+            self.faults += 1
+            self.now += self.chance.uniform(0.0, 1.5)
+        elif action < 0.36:
+            self.faults += 1
+            self.store.restart(lose=self.lose)
+            self.store.append(HERE, self.events[max(0, self.sent - self.repeats) : self.sent])
+        elif action < 0.40:
+            self.store.save()
+        else:
+            # One of the two is often frozen for a while: the other goes on alone.
+            favourite = int(self.now * 2) % 2
+            self.workers[favourite if self.chance.random() < 0.8 else 1 - favourite].step()
+
+    def finish(self) -> None:
+        for begin in range(max(0, self.sent - self.repeats), len(self.events), 5):
+            self.store.append(HERE, self.events[begin : begin + 5])
+        for _ in range(3_000):
+            self.now += 0.01
+            for worker in self.workers:
+                worker.step()
+            if self.store.head(HERE).cursor == self.store.tail(HERE):
+                return
+
+    def reports(self) -> list[Scored]:
+        found = [decode_reports(entry.payload) for entry in self.store.reports(HERE, START, 100_000)]
+        return [report for reports in found for report in reports if isinstance(report, Scored)]
+
+    def violations(self) -> list[str]:
+        expected = expected_reports(self.events)
+        found = self.reports()
+        wrong = [] if found == expected else [f"{len(found)} reports, {len(expected)} expected, or wrong ones"]
+        learned = self.store.head(HERE).learned
+        return wrong + ([] if learned == len(self.events) else [f"learned {learned} of {len(self.events)}"])
+
+
+def expected_reports(some: Sequence[Draft]) -> list[Scored]:
+    log = MemoryLog()
+    log.append(HERE, some)
+    learner = ModelLearner(spec())
+    reports = [report for entry in log.read(HERE, START, 10**6) for report in learner.apply(entry)]
+    return [report for report in reports if isinstance(report, Scored)]
+
+
+def run(seed: int, guards: Safeguards, *, lose: bool) -> tuple[list[str], int]:
+    simulation = Simulation(seed, guards, lose=lose)
+    for _ in range(400):
+        simulation.act()
+    simulation.finish()
+    return simulation.violations(), simulation.faults
+
+
+@pytest.mark.parametrize("lose", [False, True], ids=["trimmed", "tail-lost"])
+def test_no_schedule_of_faults_loses_or_doubles_anything(lose: bool) -> None:
+    faults = 0
+    for seed in range(60):
+        violations, count = run(seed, Safeguards(), lose=lose)
+        assert violations == [], f"seed {seed}"
+        faults += count
+    assert faults > 500
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lose", [False, True], ids=["trimmed", "tail-lost"])
+def test_thousands_of_schedules_lose_and_double_nothing(lose: bool) -> None:
+    for seed in range(60, 1_060):
+        assert run(seed, Safeguards(), lose=lose)[0] == [], f"seed {seed}"
+
+
+@pytest.mark.parametrize(
+    ("guards", "lose"),
+    [
+        (Safeguards(fence=False), False),
+        (Safeguards(skip=False), False),
+        (Safeguards(run=False), True),
+        (Safeguards(remember=False), False),
+    ],
+    ids=["without-fence", "without-skipping-reports", "without-run-check", "without-remembered-ids"],
+)
+def test_each_safeguard_is_missed_where_it_is_switched_off(guards: Safeguards, lose: bool) -> None:
+    assert any(run(seed, guards, lose=lose)[0] for seed in range(60))
+
+
+PARTITIONS = 4
+PACE = Pace(patience=0.4, beat=0.1, tidy=1.0)
+
+
+def learn_for_ever(socket: str, owner: str, archive: str) -> None:
+    """A learner process: a worker for every partition, as the service runs them."""
+    log = RedisLog(connect(socket, timeout=2.0), window=5_000)
+    history = Archive(Path(archive))
+    places = [Partition("model:m", index) for index in range(PARTITIONS)]
+    workers = [
+        Worker(log, model_fold(spec()), place, owner, secret=b"s", pace=PACE, history=history) for place in places
+    ]
+    work(workers, log, lambda: False)
+
+
+class Learners:
+    """Two learner processes, forked from this one so that a new one is there at once; killed, frozen, replaced."""
+
+    def __init__(self, socket: str, archive: str) -> None:
+        self._arguments = (socket, archive)
+        self._fork = multiprocessing.get_context("fork")
+        self.processes = [self._start(owner) for owner in ("a", "b")]
+        self.kills = self.freezes = 0
+
+    def _start(self, owner: str) -> Any:
+        socket, archive = self._arguments
+        process = self._fork.Process(target=learn_for_ever, args=(socket, owner, archive), daemon=True)
+        process.start()
+        return process
+
+    def kill(self, which: int) -> None:
+        self.kills += 1
+        self._end(self.processes[which])
+        self.processes[which] = self._start("ab"[which])
+
+    def freeze(self, which: int, seconds: float) -> None:
+        self.freezes += 1
+        os.kill(self.processes[which].pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        os.kill(self.processes[which].pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        for process in self.processes:
+            self._end(process)
+
+    @staticmethod
+    def _end(process: Any) -> None:
+        process.kill()
+        process.join()
+
+
+def persistently(log: Log, partition: Partition, some: Sequence[Draft]) -> None:
+    """What a producer does: repeat with the same ids until there is an answer."""
+    while True:
+        try:
+            log.append(partition, some)
+        except LogUnavailable:
+            time.sleep(0.05)
+        else:
+            return
+
+
+def batches(events: Mapping[Partition, list[Draft]], size: int) -> Iterator[tuple[Partition, list[Draft]]]:
+    longest = max(len(some) for some in events.values())
+    for begin in range(0, longest, size):
+        for partition, some in events.items():
+            yield partition, some[begin : begin + size]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_500)
+def test_two_hundred_kills_and_freezes_lose_and_double_nothing(start_redis: Any, tmp_path: Any, capsys: Any) -> None:
+    server = start_redis()
+    chance = random.Random(11)
+    plain = {Partition("model:m", index): make_events(50_000, index, f"p{index}-") for index in range(PARTITIONS)}
+    events = {partition: drafts(some) for partition, some in plain.items()}
+    log = RedisLog(connect(server.socket), window=5_000)
+    learners = Learners(server.socket, str(tmp_path))
+    redis_kills = 0
+    try:
+        for number, (partition, some) in enumerate(batches(events, 250)):
+            persistently(log, partition, some)
+            if number % 4 == 3:
+                if chance.random() < 0.5:
+                    learners.kill(chance.randrange(2))
+                else:
+                    learners.freeze(chance.randrange(2), chance.choice([0.02, 0.1, 0.6]))
+            if number % 66 == 65:
+                redis_kills += 1
+                server.kill()
+                server.start()
+        deadline = time.monotonic() + 300
+        while any(log.head(place).cursor < log.tail(place) for place in events) and time.monotonic() < deadline:
+            assert all(process.is_alive() for process in learners.processes)
+            time.sleep(0.05)
+    finally:
+        learners.end()
+    lost = doubled = wrong = 0
+    for partition, some in plain.items():
+        expected = backtest(spec(), [Row(event.features, event.label) for event in some], MemoryLog())
+        reports = list(all_scored(log, partition))
+        names = [report.id for report in reports]
+        lost += len({draft.id for draft in events[partition]} - set(names))
+        doubled += len(names) - len(set(names))
+        wrong += names != [event.id for event in some]
+        wrong += sum(report.error != 0 for report in reports) != round((1 - expected.metrics["Accuracy"]) * len(some))
+        assert log.head(partition).learned == len(some)
+    trimmed = sum(log.read(partition, START, 1)[0].number - 1 for partition in events)
+    counts = {"events": 200_000, "kills": learners.kills, "freezes": learners.freezes, "Redis kills": redis_kills}
+    with capsys.disabled():
+        print(f"\n{counts | {'trimmed': trimmed, 'lost': lost, 'doubled': doubled, 'wrong': wrong}}")  # noqa: T201
+    assert (lost, doubled, wrong) == (0, 0, 0)
+    assert learners.kills + learners.freezes + redis_kills >= 200
+    assert trimmed > 0
+
+
+def all_scored(log: Log, partition: Partition) -> Iterator[Scored]:
+    after = START
+    while entries := log.reports(partition, after, 10_000):
+        after = entries[-1].id
+        for entry in entries:
+            yield from (report for report in decode_reports(entry.payload) if isinstance(report, Scored))
