@@ -22,6 +22,7 @@ from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
 from service import openapi
 from service.api import Api
+from service.declarations import Declarations
 from service.manifest import Manifest, load
 from service.operations import Answer, Call, Endpoint, Gate, Handler, Limits, Operation, ShortWay, problem, reply
 from service.points import Point
@@ -32,6 +33,7 @@ from service.routes.jobs import Jobs
 from service.routes.models import Models
 from service.routes.points import Points
 from service.routes.policies import Policies
+from service.routes.predictions import Predictions
 from service.routes.reports import Reports
 from service.routes.system import EVENTS, System
 from service.serving import Serving
@@ -79,7 +81,7 @@ def create(
 
     def make_store() -> Store:
         log = make_log()
-        return Store(log, blob, Registry(log, blob, clock))
+        return Store(log, blob, Registry(log, blob, clock), Declarations(log, manifest))
 
     secret = settings.secret.get_secret_value().encode()
     api = Api(
@@ -91,7 +93,7 @@ def create(
         secret=drawing_key(secret),
         clock=clock,
     )
-    return application(api, manifest)
+    return application(api)
 
 
 def drawing_key(secret: bytes) -> bytes:
@@ -99,12 +101,12 @@ def drawing_key(secret: bytes) -> bytes:
     return secret if len(secret) <= MAX_SECRET else blake2b(secret).digest()
 
 
-def application(api: Api, manifest: Manifest) -> FastAPI:
+def application(api: Api) -> FastAPI:
     """The routes over an API's parts, which start and end with the application."""
-    document = _Document()
+    version = metadata.version("trimtab")
+    document = _Document(api, version)
     described = Operation("GET", "/openapi.json", "This document", document.answer, None, limited=False)
     operations = [*operations_of(api), described]
-    version = metadata.version("trimtab")
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -129,8 +131,8 @@ def application(api: Api, manifest: Manifest) -> FastAPI:
     app.short_way = ShortWay({operation.path: endpoints[operation.path] for operation in operations if operation.hot})
     app.router.routes.extend(Route(path, endpoint, methods=endpoint.methods) for path, endpoint in endpoints.items())
     app.router.routes.append(Route(FEED, System(api).feed, methods=["GET"]))
-    document.content = openapi.document(_documented(operations, manifest), version=version)
-    app.openapi = lambda: document.content  # type: ignore[method-assign]  # FastAPI's own way to replace its document
+    document.operations = operations
+    app.openapi = document.content  # type: ignore[method-assign]  # FastAPI's own way to replace its document
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_allowed)
     api.telemetry.watch("writes_waiting", "Writes that wait for the log", lambda: api.writer.depth)
@@ -173,7 +175,8 @@ def run(settings: Settings) -> None:
 
 def operations_of(api: Api) -> list[Operation]:
     """Everything that can be asked, the hot routes first: routes are tried in this order."""
-    parts = (Decisions(api), Models(api), Reports(api), Policies(api), Points(api), Jobs(api), System(api))
+    hot = (Decisions(api), Predictions(api))
+    parts = (*hot, Reports(api), Models(api), Policies(api), Points(api), Jobs(api), System(api))
     operations = [operation for part in parts for operation in part.operations()]
     # An id in the last place matches whatever stands there: `report` and `export` must be tried before it.
     return sorted(operations, key=lambda operation: operation.path.endswith("/{id}"))
@@ -187,24 +190,33 @@ def _endpoints(operations: list[Operation], gate: Gate, limits: Limits, telemetr
     return {path: Endpoint(group, gate, limits, telemetry) for path, group in by_path.items()}
 
 
-def _documented(operations: list[Operation], manifest: Manifest) -> list[Operation]:
-    """The operations, and one typed path more for each point that can be asked."""
-    points = [Point.of(spec) for spec in manifest.points.values()]
-    decide = next(operation for operation in operations if operation.path == "/v1/decisions/{point}")
-    typed = [openapi.typed(decide, "point", point.name, point.decoder.type, point.example()) for point in points]
-    followed = Operation("GET", FEED, "Follow what happens", cast(Handler, System.feed), None, media_type=EVENTS)
-    return [*typed, *operations, followed]
-
-
 class _Document:
-    """The OpenAPI document, which is made from all operations, its own among them."""
+    """The OpenAPI document: all operations, its own among them, and one typed path for each point that is served."""
 
-    def __init__(self) -> None:
-        self.content: dict[str, Any] = {}
+    def __init__(self, api: Api, version: str) -> None:
+        self._api = api
+        self._version = version
+        self._points: list[Point] = []
+        self._content: dict[str, Any] = {}
+        self.operations: list[Operation] = []
 
     async def answer(self, _: Call) -> Answer:
         """The OpenAPI document, with one typed path for each decision point."""
-        return reply(self.content)
+        return reply(self.content())
+
+    def content(self) -> dict[str, Any]:
+        """The document, made anew when points come and go."""
+        points = [served.point for served in self._api.serving.now.points.values()]
+        if not self._content or list(map(id, self._points)) != list(map(id, points)):
+            self._points = points
+            self._content = openapi.document(self._documented(points), version=self._version)
+        return self._content
+
+    def _documented(self, points: list[Point]) -> list[Operation]:
+        decide = next(operation for operation in self.operations if operation.path == "/v1/decisions/{point}")
+        typed = [openapi.typed(decide, "point", point.name, point.decoder.type, point.example()) for point in points]
+        followed = Operation("GET", FEED, "Follow what happens", cast(Handler, System.feed), None, media_type=EVENTS)
+        return [*typed, *self.operations, followed]
 
 
 async def _not_found(request: Request, _: Exception) -> Response:

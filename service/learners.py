@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from online.events import Drifted
@@ -17,6 +17,7 @@ from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
 from online.worker import Worker, work
 from service import feed
+from service.declarations import Declarations
 from service.feed import Note
 from service.manifest import Manifest, load
 from service.points import Point
@@ -35,6 +36,49 @@ def folds(manifest: Manifest) -> Mapping[Partition, Make]:
     points = {name: Point.of(spec) for name, spec in manifest.points.items()}
     joins = {Partition(f"point:{name}"): point_fold(p.spec.outcome, p.reward_of) for name, p in points.items()}
     return {**models, **joins}
+
+
+@dataclass
+class Roster:
+    """Keeps one worker for each model and point that there is, also for those declared, changed or ended since.
+
+    `workers` is changed in place, between steps.
+    """
+
+    declarations: Declarations
+    hire: Callable[[Partition, Make], Worker]
+    workers: list[Worker] = field(default_factory=list)
+    _look_at: float = 0.0
+    _manifest: Manifest | None = None
+    _specs: dict[Partition, object] = field(default_factory=dict)
+
+    def __call__(self) -> None:
+        """Let go and hire as the declarations say, if it is time to look."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY_S
+        try:
+            manifest = self.declarations.follow()
+        except LogUnavailable as error:
+            _log.warning("%s", error)
+            return
+        if manifest is not self._manifest:
+            self._manifest = manifest
+            self.follow(manifest)
+
+    def follow(self, manifest: Manifest) -> None:
+        """One worker for each model and point of this manifest."""
+        specs: dict[Partition, object] = {Partition(f"point:{name}"): spec for name, spec in manifest.points.items()}
+        # A model's table tells it from another one of its name; its parsed form leaves the table out of comparisons.
+        specs |= {Partition(f"model:{name}"): (spec, spec.source) for name, spec in manifest.models.items()}
+        gone = {partition for partition, spec in self._specs.items() if specs.get(partition) != spec}
+        for worker in [worker for worker in self.workers if worker.partition in gone]:
+            worker.close()
+            self.workers.remove(worker)
+        kept = {worker.partition for worker in self.workers}
+        self.workers += [self.hire(p, make) for p, make in folds(manifest).items() if p not in kept]
+        self._specs = specs
 
 
 @dataclass
@@ -116,12 +160,18 @@ def run(settings: Settings) -> None:
     secret = settings.secret.get_secret_value().encode()
     # The same name after a restart takes its partitions back at once; on another machine it is another rival.
     owner = f"{NAME}@{socket.gethostname()}"
-    workers = [Worker(log, make, partition, owner, secret=secret) for partition, make in folds(manifest).items()]
-    watch = Watch(log, blob, workers)
+
+    def hire(partition: Partition, make: Make) -> Worker:
+        return Worker(log, make, partition, owner, secret=secret)
+
+    roster = Roster(Declarations(log, manifest), hire)
+    roster()
+    watch = Watch(log, blob, roster.workers)
 
     def stopping() -> bool:
+        roster()
         watch()
         return stop.is_set()
 
-    work(workers, log, stopping)
+    work(roster.workers, log, stopping)
     client.close()

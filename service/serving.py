@@ -151,9 +151,8 @@ class Serving:
         self._turns = 0
         self.closing = False
         self._thread = threading.Thread(target=self._run, name="serving", daemon=True)
-        models = {name: blank_model(spec) for name, spec in manifest.models.items()}
-        points = {name: blank_point(Point.of(spec)) for name, spec in manifest.points.items()}
-        self.now = Served(MappingProxyType(models), MappingProxyType(points), MappingProxyType({}))
+        self._manifest = manifest
+        self.now = declared(Served(MappingProxyType({}), MappingProxyType({}), MappingProxyType({})), manifest)
 
     def start(self) -> None:
         """Begins to read."""
@@ -210,6 +209,8 @@ class Serving:
     def _turn(self, store: Store, old: Served) -> Served:
         """Everything as the store has it now; what has not changed stays the same object."""
         errors: dict[str, str] = {}
+        if (manifest := store.declarations.follow()) is not self._manifest:
+            self._manifest, old = manifest, declared(old, manifest)
         models, points, states = dict(old.models), dict(old.points), dict(old.states)
         for name in models:
             with _noting(errors, f"model:{name}"):
@@ -294,6 +295,21 @@ class Serving:
         progress = _measured(store, partition, progress, number)
         pending = sum(value.decisions - value.rewarded - value.defaulted for value in learner.values.values())
         return PointState(MappingProxyType(dict(learner.values)), pending, progress, number)
+
+
+def declared(old: Served, manifest: Manifest) -> Served:
+    """What is served once the manifest has changed: what is declared as before stays, the rest begins blank."""
+    models, points = {}, {}
+    for name, spec in manifest.models.items():
+        known = old.models.get(name)
+        models[name] = known if known is not None and known.spec.source == spec.source else blank_model(spec)
+    for name, point in manifest.points.items():
+        before = old.points.get(name)
+        points[name] = before if before is not None and before.point.spec == point else blank_point(Point.of(point))
+    states = {name: state for name, state in old.states.items() if name in points}
+    return replace(
+        old, models=MappingProxyType(models), points=MappingProxyType(points), states=MappingProxyType(states)
+    )
 
 
 @contextlib.contextmanager

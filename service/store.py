@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from online.log import Blob, Log, LogUnavailable
+from service.declarations import Declarations
 from service.problems import ProblemError
 from service.registry import Registry
 
@@ -23,6 +24,7 @@ class Store:
     log: Log
     blob: Blob
     registry: Registry
+    declarations: Declarations
 
 
 class StoreThread:

@@ -19,14 +19,16 @@ from fastapi.testclient import TestClient
 from onnx import TensorProto, helper, numpy_helper
 
 from agents.bundle import Actions, Card, ObservationField, pack
-from online.log import Blob, Log
+from online.fold import Make
+from online.log import Blob, Log, Partition
 from online.memory_log import MemoryBlob, MemoryLog
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
 from online.worker import Pace, Worker
 from service.api import Api
 from service.app import create
-from service.learners import folds
+from service.declarations import Declarations
+from service.learners import Roster
 from service.manifest import parse
 from service.settings import Settings
 
@@ -210,7 +212,14 @@ class Service:
     make_log: Callable[..., Log]
     blob: Blob
     clock: Clock
-    workers: list[Worker]
+    declarations: Declarations
+    roster: Roster
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The learners of everything that is declared now."""
+        self.roster.follow(self.declarations.follow())
+        return self.roster.workers
 
     @property
     def api(self) -> Api:
@@ -280,11 +289,12 @@ def start_service(make_log: Callable[..., Log], clock: Clock) -> Iterator[Callab
             app = create(Settings(secret=SECRET), parsed, make_log, blob, clock)
             client = stack.enter_context(TestClient(app))
             pace = Pace(commit=0.0, calm=0.0)
-            workers = [
-                Worker(make_log(), make, partition, "test", secret=secret, now=clock, pace=pace)
-                for partition, make in folds(parsed).items()
-            ]
-            return Service(client, make_log, blob, clock, workers)
+
+            def hire(partition: Partition, make: Make) -> Worker:
+                return Worker(make_log(), make, partition, "test", secret=secret, now=clock, pace=pace)
+
+            declarations = Declarations(make_log(), parsed)
+            return Service(client, make_log, blob, clock, declarations, Roster(declarations, hire))
 
         yield start
 

@@ -1,98 +1,22 @@
-"""Models: predictions, labels and events, and what a model has learned."""
+"""Models: what there are, what they have learned, what they set aside; and how one is declared or ended."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import UNSET, Struct, UnsetType, to_builtins
-from msgspec.structs import replace
+from msgspec import UNSET, Meta, Struct, to_builtins
 
-from online.events import (
-    Drifted,
-    EventError,
-    Labelled,
-    Observed,
-    Rejected,
-    Scalar,
-    Served,
-    decode,
-    decode_reports,
-    digest,
-    draft_id,
-    encode,
-)
-from online.features import FeatureError
-from online.log import Conflict, Draft, EntryId, Partition, parse_token, token
-from online.model import Prediction
-from online.tasks import LabelError
+from online.events import Drifted, EventError, Rejected, decode, decode_reports, digest, draft_id, encode
+from online.fold import replay_of
+from online.log import Conflict, Draft, EntryId, token
 from service.api import Api
-from service.batches import BatchAnswer, answered, is_batch, rejection, sift
+from service.declarations import BreakingError, Declared, check_model
 from service.decoding import Decoder
-from service.operations import Answer, Call, Operation, integer, reply
-from service.points import EventTime, Identifier
-from service.problems import NOTHING, ProblemError, invalid
-from service.routes.decisions import conflict
+from service.manifest import ManifestError, parse_model
+from service.operations import Answer, Call, Operation, Parameter, flag, integer, reply
+from service.problems import Fault, ProblemError, shown
+from service.routes.decisions import WriteAnswer, conflict
+from service.routes.predictions import partition_of
 from service.serving import ServedModel
-
-Features = dict[str, Scalar]
-
-
-class PredictRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Asks for a prediction.
-
-    Attributes:
-        learn: Whether the case is logged, so that the model learns from it once its label is known; a prediction that
-            is only looked at leaves no trace.
-        after: An `entry` that some write answered with: wait until the model has learned it.
-    """
-
-    features: Features
-    id: Identifier | None = None
-    key: Identifier | None = None
-    at: EventTime | None = None
-    learn: bool = True
-    after: str | None = None
-
-
-class EventRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One case that was seen, with its label where that is known already."""
-
-    features: Features
-    id: Identifier | None = None
-    key: Identifier | None = None
-    at: EventTime | None = None
-    label: Scalar | UnsetType = UNSET
-
-
-class LabelRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The label of a case that was predicted, or logged, under this id."""
-
-    id: Identifier
-    label: Scalar
-    key: Identifier | None = None
-    at: EventTime | None = None
-
-
-class ModelState(Struct, frozen=True):
-    """The state that predicted: labels it had learned, the last entry it had seen, and how long before that was."""
-
-    learned: int
-    entry: str
-    age_s: float
-
-
-class PredictAnswer(Struct, frozen=True, omit_defaults=True):
-    """A prediction; a function of the stored entry alone where it was logged, so that a retry reads the same.
-
-    Attributes:
-        prediction: The label or the number; none where the model has none yet.
-        entry: Where the case stands in the log; left out where it was not logged.
-    """
-
-    id: str
-    prediction: Scalar
-    model: ModelState
-    probabilities: dict[str, float] | None = None
-    score: float | None = None
-    entry: str | None = None
+from service.store import Store
 
 
 class Alarm(Struct, frozen=True):
@@ -169,9 +93,11 @@ class RejectsAnswer(Struct, frozen=True):
     rejects: list[RejectedEntry]
 
 
-def partition_of(model: str, key: str | None = None) -> Partition:
-    """Where a model's events are logged."""
-    return Partition.of(f"model:{model}", key)
+class ReplayOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """Brings a rejected entry back; say what was mended."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+    actor: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
 
 
 class Models:
@@ -179,135 +105,8 @@ class Models:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._predict = Decoder(PredictRequest)
-        self._event = Decoder(EventRequest)
-        self._label = Decoder(LabelRequest)
-
-    async def predict(self, call: Call) -> Answer:
-        """Answers from the model's last snapshot, and logs the case so that its label can teach the model."""
-        name = call.path["model"]
-        model = self._api.model(name)
-        request = self._predict.decode(call.body)
-        self._api.check_time(request.at)
-        self._check_key(model, request.key)
-        if request.after is not None:
-            model = await self._caught_up(name, request.after)
-        prediction = await self._ask(model, request)
-        served = Served(
-            value=prediction.value,
-            probabilities=prediction.probabilities,
-            score=prediction.score,
-            learned=model.learner.learned,
-            entry=str(model.progress.cursor),
-        )
-        event_id = request.id or self._api.new_id()
-        self._api.telemetry.prediction(name, request.learn)
-        if not request.learn:
-            return reply(_predicted(event_id, served, self._api.clock(), None))
-        event = Observed(id=event_id, features=request.features, key=request.key, at=request.at, served=served)
-        partition = partition_of(name, request.key)
-        # `after` says when to answer, not what is asked: a retry without it is the same request.
-        draft = Draft(draft_id(event), digest(replace(request, after=None)), encode(event))
-        outcome = await self._api.writer.append(partition, draft)
-        if isinstance(outcome, Conflict):
-            raise conflict("event", event_id)
-        if not outcome.fresh:
-            stored = decode(outcome.entry.payload)
-            served = stored.served if isinstance(stored, Observed) and stored.served is not None else served
-        return reply(_predicted(event_id, served, outcome.entry.at, token(partition, outcome.entry.id)))
-
-    async def _ask(self, model: ServedModel, request: PredictRequest) -> Prediction:
-        try:
-            if model.spec.key is None:
-                return model.learner.predict(None, request.features)
-            # The instance of a key may have to be fetched: not on the event loop.
-            return await self._api.store.ask(lambda store: model.predict(store, request.key, request.features))
-        except FeatureError as error:
-            raise _feature_problem(error) from None
-
-    async def _caught_up(self, name: str, after: str) -> ServedModel:
-        """The model once it has learned the entry; a 503 where that takes too long."""
-        try:
-            _, entry = parse_token(after)
-        except ValueError as error:
-            raise invalid("after", str(error), after) from None
-        return await self._api.serving.caught_up(name, entry)
-
-    async def events(self, call: Call) -> Answer:
-        """Takes one case, or many as NDJSON, with or without labels; a line that is wrong is rejected alone."""
-        name = call.path["model"]
-        model = self._api.model(name)
-
-        def read(raw: bytes) -> Draft:
-            request = self._event.decode(raw)
-            self._check(model, request)
-            event = Observed(
-                id=request.id or self._api.new_id(),
-                features=request.features,
-                key=request.key,
-                at=request.at,
-                label=request.label,
-            )
-            return Draft(draft_id(event), digest(request), encode(event))
-
-        return await self._take(name, call, read)
-
-    async def labels(self, call: Call) -> Answer:
-        """Takes the label of one earlier case, or of many as NDJSON; the model learns from the features of then."""
-        name = call.path["model"]
-        model = self._api.model(name)
-
-        def read(raw: bytes) -> Draft:
-            request = self._label.decode(raw)
-            self._api.check_time(request.at)
-            self._check_key(model, request.key)
-            _check_label(model, request.label)
-            event = Labelled(id=request.id, label=request.label, key=request.key, at=request.at)
-            return Draft(draft_id(event), digest(request), encode(event))
-
-        return await self._take(name, call, read)
-
-    async def _take(self, name: str, call: Call, read: Any) -> Answer:
-        """Appends one draft, or the good ones of a batch."""
-        partition = partition_of(name)
-        if not is_batch(call):
-            draft: Draft = read(call.body)
-            outcome = await self._api.writer.append(partition, draft)
-            if isinstance(outcome, Conflict):
-                raise conflict("event", _bare(draft.id))
-            self._api.telemetry.events(name, "accepted", 1)
-            entry = token(partition, outcome.entry.id)
-            return answered(BatchAnswer(1, [], int(not outcome.fresh), entry, _bare(draft.id)))
-        good, rejected = sift(call.body, read)
-        outcomes = await self._api.writer.append_all(partition, [draft for _, draft in good])
-        last, duplicates, accepted = "", 0, 0
-        for (line, draft), outcome in zip(good, outcomes, strict=True):
-            if isinstance(outcome, Conflict):
-                rejected.append(rejection(line, conflict("event", _bare(draft.id))))
-                continue
-            accepted += 1
-            duplicates += not outcome.fresh
-            last = token(partition, outcome.entry.id)
-        self._api.telemetry.events(name, "accepted", accepted)
-        self._api.telemetry.events(name, "rejected", len(rejected))
-        return answered(BatchAnswer(accepted, sorted(rejected, key=lambda line: line.line), duplicates, last))
-
-    def _check(self, model: ServedModel, request: EventRequest) -> None:
-        """What can be said about an event before the learner sees it."""
-        self._api.check_time(request.at)
-        self._check_key(model, request.key)
-        try:
-            model.learner.schema.check(request.features)
-        except FeatureError as error:
-            raise _feature_problem(error) from None
-        if request.label is not UNSET:
-            _check_label(model, request.label)
-
-    def _check_key(self, model: ServedModel, key: str | None) -> None:
-        if model.spec.key is not None and key is None:
-            raise invalid("key", f"the {model.spec.key} that the event is about", NOTHING)
-        if model.spec.key is None and key is not None:
-            raise invalid("key", f"nothing: the model {model.spec.name!r} declares no key", key)
+        self._replay = Decoder(ReplayOrder)
+        self._table: Decoder[dict[str, Any]] = Decoder(dict)
 
     async def listed(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
         """Every model, with its figures."""
@@ -332,26 +131,91 @@ class Models:
         reports.sort(key=lambda report: EntryId.parse(report.entry), reverse=True)
         return reply(RejectsAnswer([_rejected(report) for report in reports[:limit]]))
 
+    async def replay(self, call: Call) -> Answer:
+        """Brings an entry that was set aside back, as it was: the learner takes it as if it came now."""
+        name, entry = call.path["model"], call.path["entry"]
+        self._api.model(name)
+        order = self._replay.decode(call.body)
+        partition = partition_of(name)
+        data = await self._api.store.ask(lambda store: store.log.lookup(partition, f"reject:{entry}"))
+        reports = [] if data is None else decode_reports(data)
+        found = next((report for report in reports if isinstance(report, Rejected)), None)
+        if found is None:
+            fault = Fault("entry", f"an entry that GET /v1/models/{name}/rejects lists", shown(entry))
+            raise ProblemError("unknown-entry", f"There is no rejected entry {entry} of {name!r}.", fault)
+        event = replay_of(found, order.actor)
+        result = await self._api.writer.append(partition, Draft(draft_id(event), digest(entry), encode(event)))
+        if isinstance(result, Conflict):
+            raise conflict("replay", entry)
+        return reply(WriteAnswer(event.id, token(partition, result.entry.id)))
+
+    async def declare(self, call: Call) -> Answer:
+        """Declares a model, or changes it, with the table that the manifest would hold.
+
+        A change of what has learned already is refused, unless `replay` says to learn anew from the log.
+        """
+        name, table = call.path["model"], self._table.decode(call.body)
+        replay = flag(call, "replay")
+        try:
+            spec = parse_model(name, table)
+        except ManifestError as error:
+            raise ProblemError("invalid-request", str(error), error.fault) from None
+
+        def put(store: Store) -> None:
+            check_model(store.declarations.model_before(name), spec, store.log, replay=replay)
+            store.declarations.declare(self._api.new_id(), self._declared(call, name, table))
+
+        try:
+            await self._api.store.ask(put)
+        except BreakingError as error:
+            raise ProblemError("conflict", f"{error}.", Fault("replay", "true, or a new name")) from None
+        await self._api.serving.settle()
+        return reply(description(self._api.model(name)))
+
+    async def end(self, call: Call) -> Answer:
+        """Ends a model: it predicts and learns no more. Its log stays."""
+        name = call.path["model"]
+        self._api.model(name)
+        event = self._declared(call, name, None)
+        entry = await self._api.store.ask(lambda store: store.declarations.declare(self._api.new_id(), event))
+        await self._api.serving.settle()
+        return reply(WriteAnswer(name, str(entry.id)))
+
+    def _declared(self, call: Call, name: str, table: dict[str, Any] | None) -> Declared:
+        actor, reason = call.query.get("actor", "operator"), call.query.get("reason", "")
+        return Declared("model", name, table, actor, reason, self._api.clock())
+
     def operations(self) -> list[Operation]:
         """What can be done with models."""
         base = "/v1/models/{model}"
+        why = (Parameter("actor", {"type": "string"}, "Who wants it"), Parameter("reason", {"type": "string"}, "Why"))
+        anew = Parameter("replay", {"type": "boolean"}, "Learn anew from the log, where the change asks for it")
         read: dict[str, Any] = {"problems": ("unknown-model",)}
         stored: dict[str, Any] = {"problems": ("unknown-model", "unavailable")}
-        write: dict[str, Any] = {"problems": ("unknown-model", "conflict", "unavailable"), "scope": "ingest"}
-        predict: dict[str, Any] = {**write, "scope": "predict", "hot": True, "request": PredictRequest}
-        predict["problems"] = (*predict["problems"], "not-learned-yet")
-        event: dict[str, Any] = {**write, "request": EventRequest, "batch": True}
-        label: dict[str, Any] = {**write, "request": LabelRequest, "batch": True}
+        limit = Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "How many")
+        rejects: dict[str, Any] = {"problems": (*stored["problems"], "invalid-request"), "query": (limit,)}
+        replay: dict[str, Any] = {"problems": (*stored["problems"], "unknown-entry", "conflict"), "scope": "operate"}
+        put: dict[str, Any] = {"problems": ("conflict", "unavailable"), "scope": "admin", "query": (anew, *why)}
+        end: dict[str, Any] = {**stored, "scope": "admin", "query": why}
+        again = f"{base}/rejects/{{entry}}/replay"
         operations = [
-            Operation("POST", f"{base}/predict", "Predict", self.predict, PredictAnswer, **predict),
-            Operation("POST", f"{base}/events", "Send events", self.events, BatchAnswer, **event),
-            Operation("POST", f"{base}/labels", "Send labels", self.labels, BatchAnswer, **label),
             Operation("GET", "/v1/models", "List models", self.listed, ModelsAnswer),
             Operation("GET", base, "Describe a model", self.describe, ModelDescription, **read),
+            Operation("PUT", base, "Declare a model", self.declare, ModelDescription, request=TABLE, **put),
+            Operation("DELETE", base, "End a model", self.end, WriteAnswer, **end),
             Operation("GET", f"{base}/alarms", "List drift alarms", self.alarms, AlarmsAnswer, **read),
-            Operation("GET", f"{base}/rejects", "List rejected entries", self.rejects, RejectsAnswer, **stored),
+            Operation("GET", f"{base}/rejects", "List rejected entries", self.rejects, RejectsAnswer, **rejects),
+            Operation("POST", again, "Bring an entry back", self.replay, WriteAnswer, request=ReplayOrder, **replay),
         ]
         return [operation.tagged("models") for operation in operations]
+
+
+TABLE = {
+    "type": "object",
+    "description": "What the manifest would hold under the name; docs/manifest.md has the fields.",
+    "properties": {"task": {"type": "string"}, "pipeline": {}},
+    "required": ["task", "pipeline"],
+}
 
 
 def summary(model: ServedModel) -> ModelSummary:
@@ -380,37 +244,6 @@ def description(model: ServedModel) -> ModelDescription:
         lag=model.progress.lag,
         entry=str(model.progress.cursor),
     )
-
-
-def _predicted(event_id: str, served: Served, at: float, entry: str | None) -> PredictAnswer:
-    seen = EntryId.parse(served.entry or "0-0")
-    # An id's first part is the milliseconds of its append: enough for an age that a retry computes alike.
-    age = max(0.0, at - seen.ms / 1000) if seen.ms else 0.0
-    return PredictAnswer(
-        id=event_id,
-        prediction=served.value,
-        model=ModelState(served.learned, served.entry or "0-0", round(age, 3)),
-        probabilities=served.probabilities,
-        score=served.score,
-        entry=entry,
-    )
-
-
-def _feature_problem(error: FeatureError) -> ProblemError:
-    field = "features" if error.field == "*" else f"features.{error.field}"
-    return invalid(field, error.allowed, NOTHING if error.given is None else error.given)
-
-
-def _check_label(model: ServedModel, label: Any) -> None:
-    try:
-        model.task.label(label)
-    except LabelError as error:
-        raise invalid("label", error.allowed, error.given) from None
-
-
-def _bare(draft: str) -> str:
-    """The id as the caller gave it, from the one under which the log remembers it."""
-    return draft.rpartition("\x1f")[2].removesuffix("/label")
 
 
 def _alarm(alarm: Drifted) -> Alarm:

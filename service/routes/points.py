@@ -8,9 +8,15 @@ from msgspec import Struct
 from envs.dynamics import Field
 from service.api import Api
 from service.decide import ServedPoint
-from service.operations import Answer, Call, Operation, reply
+from service.declarations import BreakingError, Declared, check_point
+from service.decoding import Decoder
+from service.manifest import ManifestError, parse_point
+from service.operations import Answer, Call, Operation, Parameter, reply
 from service.points import Action, Point
+from service.problems import Fault, ProblemError, shown
 from service.releases import Release
+from service.routes.decisions import WriteAnswer
+from service.store import Store
 
 
 class FieldDescription(Struct, frozen=True):
@@ -61,11 +67,20 @@ class PointsAnswer(Struct, frozen=True):
     points: list[PointSummary]
 
 
+TABLE = {
+    "type": "object",
+    "description": "What the manifest would hold under the name; docs/manifest.md has the fields.",
+    "properties": {"world": {"type": "string"}},
+    "required": ["world"],
+}
+
+
 class Points:
     """The handlers of `/v1/points`."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._table: Decoder[dict[str, Any]] = Decoder(dict)
 
     async def listed(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
         """Every point, with what serves it."""
@@ -76,18 +91,52 @@ class Points:
         """What belongs into a request to the point, what it may answer, and how outcomes count."""
         return reply(description(self._api.point(call.path["point"])))
 
+    async def declare(self, call: Call) -> Answer:
+        """Declares a point, or changes it, with the table that the manifest would hold.
+
+        A change that its log, its bundles or its callers could not follow is refused: declare a new name.
+        """
+        name, table = call.path["point"], self._table.decode(call.body)
+        try:
+            spec = parse_point(name, table)
+        except ManifestError as error:
+            raise ProblemError("invalid-request", str(error), error.fault) from None
+
+        def put(store: Store) -> None:
+            check_point(store.declarations.point_before(name), spec)
+            store.declarations.declare(self._api.new_id(), self._declared(call, name, table))
+
+        try:
+            await self._api.store.ask(put)
+        except BreakingError as error:
+            raise ProblemError("conflict", f"{error}.", Fault("point", "a new name", shown(name))) from None
+        await self._api.serving.settle()
+        return reply(description(self._api.point(name)))
+
+    async def end(self, call: Call) -> Answer:
+        """Ends a point: it decides no more. Its log, its bundles and its releases stay."""
+        name = call.path["point"]
+        self._api.point(name)
+        event = self._declared(call, name, None)
+        entry = await self._api.store.ask(lambda store: store.declarations.declare(self._api.new_id(), event))
+        await self._api.serving.settle()
+        return reply(WriteAnswer(name, str(entry.id)))
+
+    def _declared(self, call: Call, name: str, table: dict[str, Any] | None) -> Declared:
+        actor, reason = call.query.get("actor", "operator"), call.query.get("reason", "")
+        return Declared("point", name, table, actor, reason, self._api.clock())
+
     def operations(self) -> list[Operation]:
         """What can be done with points."""
+        why = (Parameter("actor", {"type": "string"}, "Who wants it"), Parameter("reason", {"type": "string"}, "Why"))
+        put: dict[str, Any] = {"problems": ("conflict", "unavailable"), "scope": "admin", "query": why}
+        end: dict[str, Any] = {"problems": ("unknown-point", "unavailable"), "scope": "admin", "query": why}
+        base = "/v1/points/{point}"
         operations = [
             Operation("GET", "/v1/points", "List points", self.listed, PointsAnswer),
-            Operation(
-                "GET",
-                "/v1/points/{point}",
-                "Describe a point",
-                self.describe,
-                PointDescription,
-                problems=("unknown-point",),
-            ),
+            Operation("GET", base, "Describe a point", self.describe, PointDescription, problems=("unknown-point",)),
+            Operation("PUT", base, "Declare a point", self.declare, PointDescription, request=TABLE, **put),
+            Operation("DELETE", base, "End a point", self.end, WriteAnswer, **end),
         ]
         return [operation.tagged("points") for operation in operations]
 
