@@ -148,7 +148,7 @@ class Schema:
     categories: dict[str, list[str]] = field(default_factory=dict)
     quality: dict[str, Quality] = field(default_factory=dict)
     # The names of the last features that were numbers all, as given and as sorted: most streams never change them.
-    _memo: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    _memo: tuple[tuple[str, ...] | None, tuple[str, ...]] = (None, ())
 
     def check(self, features: dict[str, Any]) -> dict[str, Any]:
         """The features in sorted order, valid and without missing values: a new dictionary, or the one given.

@@ -106,6 +106,14 @@ def test_declared_features_are_checked_and_named() -> None:
         assert (caught.value.field, caught.value.allowed) == (field, allowed)
 
 
+def test_no_features_at_all_are_checked_like_any_others() -> None:
+    assert Schema().take({}) == {}
+    required = declared(a={"type": "number", "required": True})
+    for check in (required.check, required.take):
+        with pytest.raises(FeatureError, match="always"):
+            check({})
+
+
 def test_categories_become_one_column_each() -> None:
     schema = declared(kind={"type": "category", "values": ["a", "b"]})
     assert schema.encode(schema.take({"kind": "b"})) == {"kind=a": 0.0, "kind=b": 1.0, "kind=other": 0.0}
