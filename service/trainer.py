@@ -7,11 +7,11 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -26,13 +26,17 @@ from online.log import Blob, Log, LogUnavailable
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
 from service import feed
+from service.declarations import Declarations
 from service.feed import Note
 from service.jobs import FINAL, Job
 from service.manifest import Manifest, load
 from service.points import Point
 from service.registry import Registry
+from service.releases import Release
 from service.settings import Settings
 from service.training import OrderError, read
+
+T = TypeVar("T")
 
 NAME = "adapter"
 
@@ -49,13 +53,34 @@ class _Interrupted(Exception):  # noqa: N818 - no error: the process is to stop,
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A policy and what it is worth, as served, beside the baseline that serves where there is none."""
+class Trial:
+    """What a candidate is worth in simulation beside whoever else could serve, and the verdicts, by their names."""
 
-    bundle: Bundle
     candidate: Evaluation
-    baseline: Evaluation
-    verdict: Verdict
+    others: Mapping[str, Evaluation]
+    verdicts: Mapping[str, Verdict]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Better only where it is better than everybody; else the first objection."""
+        objections = [found for found in self.verdicts.values() if found.verdict != "better"]
+        return objections[0] if objections else next(iter(self.verdicts.values()))
+
+    def summary(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            "candidate": self.candidate.summary(),
+            "others": {name: other.summary() for name, other in self.others.items()},
+            "verdict": self.verdict.verdict,
+            "reasons": list(self.verdict.reasons),
+        }
+
+    def __str__(self) -> str:
+        gains = (
+            f"{(self.candidate.value - other.value) / abs(other.value or 1.0):+.1%} against {name}"
+            for name, other in self.others.items()
+        )
+        return f"{self.candidate.value:.4g} an episode in simulation, {', '.join(gains)}"
 
 
 class Adapter:
@@ -75,6 +100,7 @@ class Adapter:
         self._log = log
         self._blob = blob
         self._registry = Registry(log, blob, time.time)
+        self._declarations = Declarations(log, manifest)
         self._points = {name: Point.of(spec) for name, spec in manifest.points.items()}
         self._stopping = stopping
         self._name = name
@@ -92,9 +118,16 @@ class Adapter:
             self._may_be_cut = False
             raise _Interrupted
 
+    def _follow(self) -> None:
+        """Take up the points that were declared, changed or ended since."""
+        declared = self._declarations.follow().points
+        if declared != {name: point.spec for name, point in self._points.items()}:
+            self._points = {name: Point.of(spec) for name, spec in declared.items()}
+
     def turn(self) -> bool:
         """Do one job; false where there was none."""
         self._beat({})
+        self._follow()
         self._ask_for_first_policies()
         job = self._registry.claim(self._name)
         if job is None:
@@ -104,23 +137,23 @@ class Adapter:
             detail = self._do(job)
         except _Interrupted:
             _log.info("job %s is left", job.id)
-        except (ValueError, RuntimeError) as error:  # of this job alone: the next one must not suffer
+        except LogUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - of this job alone: the next one must not suffer
             _log.exception("job %s failed", job.id)
-            self._registry.update(replace(job, state="failed", detail={"error": str(error)}))
+            self._end(replace(job, state="failed", detail={"error": str(error) or type(error).__name__}))
             self._tell("error", job.point, f"{job.kind} of {job.point} failed: {error}")
         else:
-            self._registry.update(replace(job, state="done", progress=1.0, detail=detail))
+            self._end(replace(job, state="done", progress=1.0, detail=detail))
         return True
 
     def _ask_for_first_policies(self) -> None:
         """A point that is to be served live by a policy, and has none, gets one without being asked."""
-        for name, point in self._points.items():
-            first = f"first-{name}"
-            if point.spec.mode != "live" or self._registry.job(first) is not None:
-                continue
-            if self._registry.releases(name) or self._registry.bundles(name):
-                continue
-            self._registry.submit(Job(first, name, "train", {}))
+        live = [name for name, point in self._points.items() if point.spec.mode == "live"]
+        asked = {job.point for job in self._registry.jobs() if job.kind == "train"} if live else set()
+        for name in live:
+            if name not in asked and not self._registry.releases(name) and not self._registry.bundles(name):
+                self._registry.submit(Job(f"first-{name}", name, "train", {}))
 
     def _do(self, job: Job) -> dict[str, Any]:
         if job.kind != "train":
@@ -128,24 +161,11 @@ class Adapter:
         if job.point not in self._points:
             raise OrderError(f"the manifest has no point {job.point!r} any more; it has: {', '.join(self._points)}")
         point = self._points[job.point]
-        trained = self._train(job, point)
-        digest = self._registry.register(
-            job.point,
-            pack(trained.bundle.card, trained.bundle.onnx, trained.bundle.weights),
-            point.check,
-            actor=self._name,
-            note=f"job {job.id}",
-        )
-        self._judge(job, point, digest, trained)
-        return {
-            "digest": digest,
-            "candidate": trained.candidate.summary(),
-            "baseline": trained.baseline.summary(),
-            "verdict": trained.verdict.verdict,
-            "reasons": list(trained.verdict.reasons),
-        }
+        bundle = self._train(job, point)
+        at = time.time()
+        return self._insist(lambda: self._offer(job, point, bundle, at))
 
-    def _train(self, job: Job, point: Point) -> Trained:
+    def _train(self, job: Job, point: Point) -> Bundle:
         order = read(job.params)
         self._say_at = 0.0
         self._tell("training", job.point, f"training a policy for {job.point} ({order.algo}); the baseline serves")
@@ -167,41 +187,63 @@ class Adapter:
         checkpoint = self._folder / f"{job.id}.checkpoint"
         self._may_be_cut = True
         try:
-            bundle = fit(checkpoint=checkpoint)
+            return fit(checkpoint=checkpoint)
         except CheckpointError as error:
             # Written by another version, or damaged: it would fail the job for ever.
             _log.warning("%s; training %s from the beginning", error, job.point)
             checkpoint.unlink(missing_ok=True)
-            bundle = fit(checkpoint=checkpoint)
+            return fit(checkpoint=checkpoint)
         finally:
             self._may_be_cut = False
-        candidate = evaluate(runtime.load(bundle), point.world, _EPISODES, order.seed)
-        baseline = evaluate(point.baseline, point.world, _EPISODES, order.seed)
-        return Trained(bundle, candidate, baseline, simulation_gate(candidate, baseline))
 
-    def _judge(self, job: Job, point: Point, digest: str, trained: Trained) -> None:
-        gain = trained.candidate.value - trained.baseline.value
-        figures = (
-            f"{trained.candidate.value:.4g} an episode in simulation, "
-            f"{gain / abs(trained.baseline.value or 1.0):+.1%} against {point.baseline_name}"
-        )
-        if trained.verdict.verdict != "better":
-            self._tell("held", job.point, f"policy {digest[:12]} is not released: {figures}; {trained.verdict.verdict}")
-            return
-        reason = f"better than {point.baseline_name} in simulation: {trained.verdict.reasons[0]}"
-        self._registry.release(
-            job.point,
-            Released(
+    def _offer(self, job: Job, point: Point, bundle: Bundle, at: float) -> dict[str, Any]:
+        """Register a bundle, and release it where it beats whoever could serve. Repeated, it does nothing twice."""
+        data = pack(bundle.card, bundle.onnx, bundle.weights)
+        digest = self._registry.register(point.name, data, point.check, actor=self._name, note=f"job {job.id}")
+        release = self._registry.current(point.name, point.spec.mode)
+        trial = self._try(point, bundle, release, read(job.params).seed)
+        if digest in release.bundles:
+            _log.info("policy %s serves already", digest[:12])
+        elif trial.verdict.verdict == "better":
+            event = Released(
                 id=f"{job.id}/release",
-                point=job.point,
+                point=point.name,
                 bundle=digest,
-                mode=point.spec.mode,
+                mode=release.mode,
+                share=point.spec.gate.canary if release.mode == "canary" else None,
                 actor=self._name,
-                reason=reason,
-                at=time.time(),
-            ),
-        )
-        self._tell("released", job.point, f"policy {digest[:12]} now serves {job.point} ({point.spec.mode}): {figures}")
+                reason=f"better in simulation: {trial}",
+                at=at,
+            )
+            self._registry.release(point.name, event)
+            self._tell(
+                "released", point.name, f"policy {digest[:12]} now serves {point.name} ({release.mode}): {trial}"
+            )
+        else:
+            self._tell("held", point.name, f"policy {digest[:12]} is not released: {trial}; {trial.verdict.verdict}")
+        return {"digest": digest, **trial.summary()}
+
+    def _try(self, point: Point, bundle: Bundle, release: Release, seed: int) -> Trial:
+        rivals = {point.baseline_name: point.baseline}
+        if release.incumbent is not None and release.incumbent != bundle.digest:
+            rivals[release.incumbent[:12]] = runtime.load(self._registry.bundle(release.incumbent))
+        candidate = evaluate(runtime.load(bundle), point.world, _EPISODES, seed)
+        others = {name: evaluate(rival, point.world, _EPISODES, seed) for name, rival in rivals.items()}
+        return Trial(candidate, others, {name: simulation_gate(candidate, other) for name, other in others.items()})
+
+    def _insist(self, action: Callable[[], T]) -> T:
+        """Repeat what may be repeated until the log is there: a policy that took minutes is not thrown away."""
+        while True:
+            try:
+                return action()
+            except LogUnavailable as error:
+                if self._stopping():
+                    raise _Interrupted from None
+                _log.warning("%s; trying again", error)
+                time.sleep(_AGAIN_S)
+
+    def _end(self, job: Job) -> None:
+        self._insist(lambda: self._registry.update(job))
 
     def _progress(self, job: Job, progress: Progress) -> None:
         """Say how far the training is.
