@@ -1,6 +1,6 @@
 """Telemetry: what one API process counts, for Prometheus."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -26,6 +26,8 @@ class Telemetry:
         self._age = self._gauge("snapshot_age_seconds", "Since this process last saw the state it serves", "subject")
         self._lag = self._gauge("learner_lag_entries", "Entries appended that the learner has not seen", "subject")
         self._learned = self._gauge("learned", "What the learner has learned from so far", "subject")
+        self._standing = self._gauge("decisions_standing", "Decisions by what came of them", "point", "state")
+        self._rejects = self._gauge("rejected_entries", "Entries that the learner set aside", "subject")
         self._alarms = self._gauge("drift_alarms", "Drift alarms so far", "model")
         # A child is looked up under a lock each time; hot routes keep theirs.
         self._timers: dict[tuple[str, str], Histogram] = {}
@@ -64,8 +66,14 @@ class Telemetry:
         """Events or labels were accepted, or refused."""
         self._events.labels(model, result).inc(count)
 
-    def learner(self, subject: str, *, age: float, lag: int, learned: int) -> None:
+    def standing(self, point: str, states: Mapping[str, int]) -> None:
+        """How many decisions of a point are joined, defaulted, late, pending."""
+        for state, count in states.items():
+            self._standing.labels(point, state).set(count)
+
+    def learner(self, subject: str, *, age: float, lag: int, learned: int, rejected: int) -> None:
         """How far the learner of a model or point is, as this process sees it."""
+        self._rejects.labels(subject).set(rejected)
         self._age.labels(subject).set(age)
         self._lag.labels(subject).set(lag)
         self._learned.labels(subject).set(learned)

@@ -170,6 +170,7 @@ def test_a_canary_keeps_its_arm_for_a_whole_episode_and_logs_both_probabilities(
         ({"context": CONTEXT, "baseline": 7}, "baseline", "one of the actions 1, 1.5, 2, 2.5"),
         ({"context": CONTEXT, "baseline": 1.0, "allowed": [2.0]}, "baseline", "one of the allowed actions"),
         ({"context": CONTEXT, "at": 1_700_000_400}, "at", "at most 300 s ahead of now"),
+        ({"context": CONTEXT, "id": "report"}, "id", "any id but report, export"),
         ({}, "context", "an object with the numbers stock, period"),
         (b'{"context": {"stock": NaN, "period": 2}}', "context.stock", "a whole number from 0 to 5 (items)"),
         (b'{"context": {"stock": 1e999, "period": 2}}', "context.stock", "a whole number from 0 to 5 (items)"),

@@ -93,6 +93,18 @@ def test_learners_are_gauged(service):
     assert metric(service, "trimtab_learned", subject="model:churn") == 1
 
 
+def test_what_came_of_decisions_is_gauged(service):
+    for i in range(3):
+        service.post(PRICE, {"id": f"d{i}", "context": CONTEXT})
+    service.post(f"{PRICE}/outcomes", {"id": "d0", "value": 1.0})
+    service.settle()
+    gauged = {
+        state: metric(service, "trimtab_decisions_standing", point="price", state=state)
+        for state in ("rewarded", "defaulted", "late", "pending")
+    }
+    assert gauged == {"rewarded": 1, "defaulted": 0, "late": 0, "pending": 2}
+
+
 def test_the_page_needs_nothing_from_outside(service):
     page = service.client.get("/")
     assert page.headers["content-type"].startswith("text/html")

@@ -19,6 +19,7 @@ from service.problems import NOTHING, Fault, Plain, ProblemError, invalid, shown
 ONLY_OUTCOME = "outcome"
 """The outcome id of a decision that gets one outcome and whose caller named none."""
 _RESERVED = ("activated",)
+_ROUTES = ("report", "export")
 
 
 class PolicyName(Struct, frozen=True):
@@ -201,6 +202,8 @@ class Decisions:
         request = point.decoder.decode(call.body)
         self._api.check_time(request.at)
         key = request.key if point.spec.key is not None else None
+        if request.id in _ROUTES:
+            raise invalid("id", f"any id but {', '.join(_ROUTES)}, which are routes here", request.id)
         decided = decide(served, request, request.id or self._api.new_id(), key, self._api.secret)
         partition = partition_of(point.name, key)
         draft = Draft(draft_id(decided), digest(request), encode(decided))

@@ -124,7 +124,13 @@ class System:
         states |= {f"point:{name}": state.progress for name, state in served.states.items()}
         for subject, progress in states.items():
             age = now - progress.changed if progress.changed is not None else 0.0
-            self._api.telemetry.learner(subject, age=age, lag=progress.lag, learned=progress.learned)
+            self._api.telemetry.learner(
+                subject, age=age, lag=progress.lag, learned=progress.learned, rejected=progress.rejected
+            )
+        for name, state in served.states.items():
+            values = state.values.values()
+            joined = {what: sum(getattr(v, what) for v in values) for what in ("rewarded", "defaulted", "late")}
+            self._api.telemetry.standing(name, {**joined, "pending": state.pending})
         for name, model in served.models.items():
             self._api.telemetry.alarms(name, len(model.learner.alarms))
         return Answer(self._api.telemetry.text(), media_type=telemetry.MEDIA_TYPE)
