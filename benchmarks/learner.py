@@ -7,7 +7,6 @@ guards, reports, commits and takes snapshots; with the Redis log it reads and co
 """
 
 import argparse
-import gc
 import json
 import statistics
 import time
@@ -24,7 +23,7 @@ from online.memory_log import MemoryLog
 from online.redis_client import connect
 from online.redis_log import RedisLog
 from online.specs import ModelSpec, model_spec
-from online.worker import Worker
+from online.worker import Worker, rare_collections
 
 SGD = {"use": "optim.SGD", "lr": 0.005}
 MODELS: dict[str, tuple[Callable[[], Any], list[dict[str, Any]]]] = {
@@ -99,10 +98,10 @@ def measure(events: int, rounds: int, socket: str | None) -> list[dict[str, Any]
         for kind, new in logs(socket):
             pairs = []
             for _ in range(rounds):
-                gc.collect()
-                floor = bare(make, rows)
-                gc.collect()
-                pairs.append((floor, through(spec, new(), rows)))
+                with rare_collections():
+                    floor = bare(make, rows)
+                with rare_collections():
+                    pairs.append((floor, through(spec, new(), rows)))
             ratio = statistics.median(rate / floor for floor, rate in pairs)
             line = {"model": name, "log": kind, "share": round(ratio, 3), "target": TARGETS[name, kind]}
             line |= {
