@@ -130,8 +130,8 @@ def _best_points(world: World) -> Rule:
     levels = known.params.levels
     scores = np.zeros(levels)
     scores[-4:] = (1.0, 2.0, 5.0, 99.0)[-min(levels, 4) :]
-    lows = range(max(1, levels - 4), levels)
-    thresholds = np.arange(0.5, 5.0 * known.params.crews, 1.0)
+    lows = range(max(1, levels - 4), max(2, levels - 2))
+    thresholds = np.arange(0.5, 3.5 * known.params.crews, 1.0)
     grid = product(thresholds, lows)
     return as_rule(known, best_of(known, (points(known, scores, threshold, low) for threshold, low in grid)))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln, pdtr, pdtrik  # type: ignore[import-untyped]
+from scipy.special import gammainc, gammaln, pdtr, pdtrik  # type: ignore[import-untyped]
 
 Array = NDArray[np.float64]
 
@@ -62,6 +62,12 @@ def poisson_cdf(count: ArrayLike, rate: ArrayLike) -> Array:
     """P(D <= count), 0 for a negative count."""
     k = np.asarray(count, np.float64)
     return np.asarray(np.where(k < 0, 0.0, pdtr(np.maximum(k, 0.0), rate)), np.float64)
+
+
+def poisson_reach(count: ArrayLike, rate: ArrayLike) -> Array:
+    """P(D >= count), with all its digits far out in the tail."""
+    k = np.asarray(count, np.float64)
+    return np.asarray(np.where(k <= 0, 1.0, gammainc(np.maximum(k, 0.5), rate)), np.float64)
 
 
 def poisson_expected_min(rate: ArrayLike, cap: ArrayLike) -> Array:

@@ -80,6 +80,19 @@ class ActionSet:
         return self.nvec[0]
 
     @cached_property
+    def physical(self) -> tuple[float | tuple[int, ...], ...]:
+        """What each index means to people: a number, or the numbers of the components in a set.
+
+        >>> ActionSet(np.array([[0, 0], [1, 0], [1, 1]]), (3,), "", "components").physical
+        ((), (0,), (0, 1))
+        """
+        if self.values is None:
+            return tuple(map(float, range(self.n)))
+        if self.values.ndim == 2:
+            return tuple(tuple(np.flatnonzero(row).tolist()) for row in self.values)
+        return tuple(np.asarray(self.values, np.float64).tolist())
+
+    @cached_property
     def _index(self) -> dict[Any, int]:
         values = np.arange(self.n) if self.values is None else self.values
         return {_key(value): index for index, value in enumerate(values.tolist())}

@@ -12,9 +12,9 @@ from envs.demand import (
     CumulativeTable,
     geometric_pmf,
     geometric_quantile,
-    poisson_cdf,
     poisson_pmf,
     poisson_quantile,
+    poisson_reach,
     poisson_support,
 )
 from envs.dynamics import (
@@ -38,6 +38,7 @@ DEMANDS = ("poisson", "geometric")
 
 # So many periods of demand are added to the stock that could be wanted: nobody who orders sensibly gets there.
 _ROOM = 12
+_FAR_OUT = 1e-280
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +209,7 @@ class Inventory:
         if "lost" in fields:
             lost = np.asarray(fields["lost"], np.float64)
         else:
-            lost = np.where(sold >= on_hand, self.expected_lost(on_hand) / self.reach(on_hand), 0.0)
+            lost = np.where(sold >= on_hand, self.excess(on_hand), 0.0)
         left = on_hand - sold
         return np.asarray(-per_row(self.params.holding_cost) * left - per_row(self.params.penalty_cost) * lost)
 
@@ -217,15 +218,27 @@ class Inventory:
         mean = per_row(self.params.mean)
         if self.params.demand == "geometric":
             return np.asarray((mean / (1.0 + mean)) ** np.maximum(level, 0.0))
-        return np.asarray(np.maximum(1.0 - poisson_cdf(level - 1.0, mean), 1e-300))
+        return np.maximum(poisson_reach(level, mean), 1e-300)
 
     def expected_lost(self, level: Array) -> Array:
         """E[(D - level)^+], elementwise, without an edge: it stays convex and positive for any level."""
         mean = per_row(self.params.mean)
         if self.params.demand == "geometric":
             return np.asarray(mean * (mean / (1.0 + mean)) ** level)
-        above = 1.0 - poisson_cdf(level - 1.0, mean)
-        return np.asarray(np.maximum((mean - level) * above + level * poisson_pmf(level, mean), 0.0))
+        # λ P(D >= x) - x P(D > x), with tails that keep their digits: no cancellation far out.
+        lost = mean * poisson_reach(level, mean) - level * poisson_reach(level + 1.0, mean)
+        return np.asarray(np.maximum(lost, 0.0), np.float64)
+
+    def excess(self, level: Array) -> Array:
+        """E[D - level | D >= level], elementwise: what was lost on average where the shelf sold out."""
+        mean = per_row(self.params.mean)
+        if self.params.demand == "geometric":
+            return np.asarray(np.broadcast_to(mean, np.shape(level)), np.float64)
+        reach = self.reach(level)
+        # Where nothing is left of the tail it falls geometrically, with the ratio of its next two terms.
+        ratio = np.minimum(mean / (np.asarray(level, np.float64) + 1.0), 0.999)
+        tail = ratio / (1.0 - ratio)
+        return np.where(reach < _FAR_OUT, tail, self.expected_lost(level) / reach)
 
     def expected_reward(self, state: State, action: Action) -> Array:  # noqa: ARG002
         """Minus the mean cost of the period given what is on hand."""
@@ -280,7 +293,7 @@ class Inventory:
         if self.params.lead_time > 1:
             following[:, :, -1] = np.asarray(action)[:, None]
         following[:, :, ON_HAND] = np.minimum(left + arriving, self.params.capacity)
-        lost = np.where(sold == on_hand, self.expected_lost(on_hand) / beyond, 0.0)
+        lost = np.where(sold == on_hand, self.excess(on_hand), 0.0)
         reward = -self.params.holding_cost * left - self.params.penalty_cost * lost
         return Branches(probability, following, reward, np.zeros(left.shape, bool))
 

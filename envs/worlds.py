@@ -306,7 +306,7 @@ _KINDS = (
         "order one product whose unmet demand is lost, with a lead time",
         (
             Field("demand", "", 0, 0, "poisson, or geometric"),
-            Field("mean", "items/period", 1e-6, 1e4, "expected demand"),
+            Field("mean", "items/period", 0.05, 1e4, "expected demand"),
             Field("lead_time", "periods", 1, 12, "periods from order to arrival", whole=True),
             Field("holding_cost", "money", 1e-9, 1e9, "cost of an item left, per period"),
             Field("penalty_cost", "money", 1e-9, 1e9, "cost of an item of demand lost"),
