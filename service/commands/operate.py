@@ -1,17 +1,15 @@
 """`trimtab report`, `policies`, `promote`, `rollback`, `mode`, `rejects`: the operator's routes by command line."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import httpx
 from rich.console import Console
 
 from service.client import Client, ServiceError, Stop
 from service.commands.output import CommandError, UsageError, finish, percent, shown, table
 
 _PATIENCE_S = 2.0
-_BUNDLE = {"content-type": "application/octet-stream"}
 
 
 def report(point: str, url: str, as_json: bool) -> None:
@@ -57,26 +55,24 @@ def mode(point: str, mode: str, reason: str, share: float | None, actor: str, ur
 
 def register(point: str, data: bytes, url: str) -> None:
     """Register a bundle for a point."""
-    answer = httpx.post(f"{url.rstrip('/')}/v1/policies/{point}", content=data, headers=_BUNDLE, trust_env=False)
-    if not answer.is_success:
-        raise CommandError(f"{point} does not take the bundle: {answer.text}")
+    _ask(url, lambda client: client.post_bytes(f"/v1/policies/{point}", data))
 
 
 def _order(url: str, path: str, order: Mapping[str, Any], reason: str, actor: str, as_json: bool) -> None:
     by = {"actor": actor} if actor else {}
-    result = _call(url, "POST", path, {**order, **by, "reason": reason})
+    result = _ask(url, lambda client: client.post(path, {**order, **by, "reason": reason}))
     finish(result, as_json, lambda out: out.print_json(data=result))
 
 
 def _get(url: str, path: str) -> Any:
-    return _call(url, "GET", path)
+    return _ask(url, lambda client: client.get(path))
 
 
-def _call(url: str, method: str, path: str, body: Any = None) -> Any:
+def _ask(url: str, question: Callable[[Client], Awaitable[Any]]) -> Any:
     async def ask() -> Any:
         client = Client(url.rstrip("/"), _PATIENCE_S, Stop())
         try:
-            return await (client.get(path) if method == "GET" else client.post(path, body))
+            return await question(client)
         finally:
             await client.close()
 
