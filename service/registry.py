@@ -12,7 +12,7 @@ from online.events import Released, decode, digest, encode
 from online.log import START, Appended, Blob, Conflict, Draft, Entry, EntryId, Log, Partition
 from service import jobs as job_events
 from service.jobs import FINAL, Claimed, Ended, Job, Jobs, State, Submitted
-from service.releases import Mode, Release, fold
+from service.releases import Hold, Mode, Release, fold
 
 JOBS = Partition("jobs", 0)
 STALE_S = 60.0
@@ -120,6 +120,26 @@ class Registry:
         """What serves a point now."""
         return self.history(point, mode)[-1]
 
+    def hold(self, point: str, hold: Hold, hold_id: str) -> Entry:
+        """Keeps the service from releasing anything by itself, or lets it go on; repeated under its id it is one order.
+
+        Raises:
+            ValueError: The id belongs to another order.
+        """
+        asked = [hold.on, hold.actor, hold.reason]
+        draft = Draft(hold_id, digest(asked), msgspec.json.encode(hold))
+        (outcome,) = self._log.append(_holds(point), [draft])
+        if isinstance(outcome, Conflict):
+            raise ValueError(f"hold {hold_id!r} of {point!r} exists and says something else: use a new id")
+        return outcome.entry
+
+    def held(self, point: str) -> Hold | None:
+        """Who holds a point, and why; `None` where nobody does."""
+        tail = self._log.tail(_holds(point))
+        last = self._log.read(_holds(point), tail.before, 1) if tail > START else []
+        hold = msgspec.json.decode(last[0].payload, type=Hold) if last else None
+        return hold if hold is not None and hold.on else None
+
     def submit(self, job: Job) -> str:
         """Queues a job and returns its id; the same job again is the same job.
 
@@ -213,6 +233,10 @@ class Registry:
         if said.worker != job.worker:
             return job
         return replace(job, progress=said.progress, detail=said.detail, updated=max(job.updated, said.updated))
+
+
+def _holds(point: str) -> Partition:
+    return Partition(f"holds:{point}", 0)
 
 
 def _releases(point: str) -> Partition:

@@ -16,6 +16,15 @@ class ReleaseError(ValueError):
     """A release that makes no sense for the point as it stands; the message says what would."""
 
 
+class Hold(Struct, frozen=True):
+    """Somebody wants the service to release nothing by itself (`on`), or lets it go on; and why."""
+
+    on: bool
+    actor: str
+    reason: str
+    at: float
+
+
 class Release(Struct, frozen=True):
     """What serves a point now.
 

@@ -204,6 +204,9 @@ class Adapter:
         trial = self._try(point, bundle, release, read(job.params).seed)
         if digest in release.bundles:
             _log.info("policy %s serves already", digest[:12])
+        elif (hold := self._registry.held(point.name)) is not None:
+            why = f"{hold.actor} holds {point.name} ({hold.reason})"
+            self._tell("held", point.name, f"policy {digest[:12]} is not released: {why}; {trial}")
         elif trial.verdict.verdict == "better":
             event = Released(
                 id=f"{job.id}/release",

@@ -3,6 +3,7 @@
 import pytest
 
 from agents.bundle import Actions, ObservationField
+from service.registry import Registry
 
 PRICE = "/v1/decisions/price"
 POLICIES = "/v1/policies/price"
@@ -141,6 +142,20 @@ def test_an_altered_bundle_is_refused(service, make_bundle):
     response = service.client.post(POLICIES, content=bytes(data))
     assert response.status_code == 422
     assert "altered" in response.json()["detail"]
+
+
+def test_a_held_point_is_left_alone_until_it_is_let_go(service, register):
+    held = service.post(f"{POLICIES}/hold", WHY)["held"]
+    assert (held["actor"], held["reason"]) == ("ana", "because")
+    registry = Registry(service.make_log(), service.blob, service.clock)
+    assert registry.held("price").actor == "ana"
+    assert registry.held("fare") is None
+    # Operators are not bound by it.
+    assert service.post(f"{POLICIES}/promote", {"digest": register(0), **WHY})["mode"] == "live"
+    assert service.post(f"{POLICIES}/release", {"reason": "all is well"})["held"] is None
+    assert registry.held("price") is None
+    service.post(f"{POLICIES}/hold", {"id": "h1", **WHY})
+    assert service.refused(f"{POLICIES}/hold", {"id": "h1", "reason": "other"})["status"] == 409
 
 
 def test_a_training_run_is_queued_followed_and_given_up(service):

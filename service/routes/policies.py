@@ -16,7 +16,7 @@ from service.operations import Answer, Call, Operation, Parameter, reply
 from service.points import Identifier, Point
 from service.problems import Fault, ProblemError, invalid, shown
 from service.registry import Registered
-from service.releases import Mode, Release, ReleaseError, promotion, rollback
+from service.releases import Hold, Mode, Release, ReleaseError, promotion, rollback
 from service.store import Store
 
 BUNDLE = "application/octet-stream"
@@ -82,11 +82,12 @@ class PolicySummary(Struct, frozen=True):
 
 
 class PoliciesAnswer(Struct, frozen=True):
-    """What serves a point, and what could."""
+    """What serves a point, and what could; `held` says who keeps the service from releasing anything by itself."""
 
     point: str
     release: Release
     policies: list[PolicySummary]
+    held: Hold | None
 
 
 class ReleasesAnswer(Struct, frozen=True):
@@ -114,16 +115,20 @@ class Policies:
         self._api = api
         self._promote: Decoder[PromoteOrder] = Decoder(PromoteOrder)
         self._rollback: Decoder[RollbackOrder] = Decoder(RollbackOrder)
+        self._plain: Decoder[Order] = Decoder(Order)
         self._mode: Decoder[ModeOrder] = Decoder(ModeOrder)
         self._train: Decoder[TrainOrder] = Decoder(TrainOrder)
 
     async def listed(self, call: Call) -> Answer:
         """What serves the point, and every bundle that was registered for it, the newest first."""
         point = self._point(call)
-        release, bundles = await self._api.store.ask(
-            lambda store: (store.registry.current(point.name, point.spec.mode), store.registry.bundles(point.name))
-        )
-        return reply(PoliciesAnswer(point.name, release, [_summary(bundle, release) for bundle in bundles]))
+
+        def look(store: Store) -> PoliciesAnswer:
+            release = store.registry.current(point.name, point.spec.mode)
+            policies = [_summary(bundle, release) for bundle in store.registry.bundles(point.name)]
+            return PoliciesAnswer(point.name, release, policies, store.registry.held(point.name))
+
+        return reply(await self._api.store.ask(look))
 
     async def releases(self, call: Call) -> Answer:
         """Everything that has served the point, the newest first: in which mode, since when, by whom and why."""
@@ -164,6 +169,24 @@ class Policies:
         if order.share is not None and order.mode != "canary":
             raise invalid("share", "left out, except in the mode canary", order.share)
         return await self._release(point, order, lambda history: _in_mode(history[-1], order, point.spec.gate.canary))
+
+    async def hold(self, call: Call) -> Answer:
+        """Keeps the service from releasing anything by itself; what serves goes on, and operators may still act."""
+        return await self._hold(call, on=True)
+
+    async def unhold(self, call: Call) -> Answer:
+        """Lets the service release by itself again."""
+        return await self._hold(call, on=False)
+
+    async def _hold(self, call: Call, *, on: bool) -> Answer:
+        point, order = self._point(call), self._plain.decode(call.body)
+        hold = Hold(on, order.actor, order.reason, self._api.clock())
+        name = order.id or self._api.new_id()
+        try:
+            await self._api.store.ask(lambda store: store.registry.hold(point.name, hold, name))
+        except ValueError as error:
+            raise ProblemError("conflict", f"{error}.", Fault("id", "a new id", shown(order.id))) from None
+        return await self.listed(call)
 
     async def train(self, call: Call) -> Answer:
         """Queues a training run, which an adapter takes; follow it at `/v1/jobs/{job}`."""
@@ -234,6 +257,8 @@ class Policies:
             Operation("POST", f"{base}/promote", "Promote", self.promote, Release, request=PromoteOrder, **ordered),
             Operation("POST", f"{base}/rollback", "Go back", self.rollback, Release, request=RollbackOrder, **ordered),
             Operation("POST", f"{base}/mode", "Change the mode", self.mode, Release, **mode),
+            Operation("POST", f"{base}/hold", "Hold", self.hold, PoliciesAnswer, request=Order, **ordered),
+            Operation("POST", f"{base}/release", "Let go on", self.unhold, PoliciesAnswer, request=Order, **ordered),
             Operation("POST", f"{base}/train", "Train", self.train, JobAnswer, **train),
         ]
 
