@@ -16,6 +16,7 @@ from service.feed import FEED
 from service.jobs import Job
 from service.manifest import Manifest, parse
 from service.registry import Registry
+from service.releases import Hold
 from service.trainer import Adapter
 
 NOBODY = False
@@ -87,6 +88,16 @@ def test_a_policy_that_beats_the_baseline_is_registered_and_released_with_its_re
     assert "simulation" in release.reason
     assert bench.registry.bundle(release.incumbent).card.steps >= 20_000
     assert [kind for kind, _ in bench.notes() if kind != "progress"] == ["training", "released"]
+
+
+def test_a_better_policy_is_kept_but_not_released_while_somebody_holds_the_point(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, manifest())
+    bench.registry.hold("price", Hold(True, "ana", "audit", 1000.0), "h1")
+    bench.submit("one", steps=20_000, seed=3)
+    assert bench.adapter.turn()
+    assert len(bench.registry.bundles("price")) == 1
+    assert bench.registry.releases("price") == []
+    assert any(kind == "held" and "ana holds price (audit)" in text for kind, text in bench.notes())
 
 
 def test_a_policy_that_does_not_beat_the_baseline_is_kept_but_not_released(tmp_path: Path) -> None:
