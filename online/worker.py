@@ -30,6 +30,7 @@ from online.snapshot import SealBroken, open_part, open_sealed, seal, seal_part,
 Clock = Callable[[], float]
 
 _KEPT_TOGETHER = 50_000
+_WARIEST = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,8 @@ class Worker:
         self._seen: tuple[int, int] | None = None
         self._seen_at = 0.0
         self._was_fenced = False
+        self._wary = 1.0
+        self._owned_at = 0.0
         self._reports: list[tuple[EntryId, bytes]] = []
         self._index: dict[str, bytes | None] = {}
         self._poisons: dict[EntryId, Poisoned] = {}
@@ -123,6 +126,8 @@ class Worker:
         except Fenced as error:
             self._drop(error)
             self._was_fenced = True
+            # Two that are slower than their patience would take from each other for ever, and neither come further.
+            self._wary = min(2.0 * self._wary, _WARIEST)
         except LogUnavailable as error:
             # A write in doubt may have happened: what is in memory may be ahead of the log, or behind.
             self._drop(error)
@@ -159,7 +164,7 @@ class Worker:
         now = self._clock()
         if self._seen != (head.epoch, head.beat):
             self._seen, self._seen_at = (head.epoch, head.beat), now
-        if head.epoch and not mine and now - self._seen_at < self._pace.patience:
+        if head.epoch and not mine and now - self._seen_at < self._pace.patience * self._wary:
             return False
         self._epoch = self._log.acquire(self.partition, self.owner)
         self._was_fenced = False
@@ -168,7 +173,7 @@ class Worker:
         self.trouble = None
         self._poisons.clear()
         self._shown = self._fold.place.cursor
-        self._committed = self._snapshotted = self._beaten = now
+        self._committed = self._snapshotted = self._beaten = self._owned_at = now
         return True
 
     def _load(self, epoch: int) -> Fold:
@@ -306,6 +311,8 @@ class Worker:
         self._forget()
         self._shown = cursor
         self._committed = self._clock()
+        if self._committed - self._owned_at > 10.0 * self._pace.patience:
+            self._wary = 1.0
         if due:
             self._kept, self._sealed = cursor, commit.snapshot
             self._poisons.clear()

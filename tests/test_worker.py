@@ -155,6 +155,19 @@ def test_a_rival_waits_while_the_owner_shows_that_it_lives(log: Log) -> None:
     assert 4.0 <= clock.now - begun < 6.0
 
 
+def test_two_that_are_slower_than_their_patience_still_come_further(log: Log) -> None:
+    clock = Ticking(0.0)
+    slow = Pace(patience=0.4, batch=50)
+    pair = [Worker(log, model_fold(spec()), HERE, name, clock, SECRET, pace=slow) for name in ("first", "second")]
+    feed(log, events())
+    for turn in range(200):
+        clock.now += 0.5
+        pair[turn % 2].step()
+    assert log.head(HERE).learned == 1250
+    assert log.head(HERE).epoch < 30
+    assert [report.id for report in all_reports(log)] == [str(number) for number in range(1250)]
+
+
 def test_a_worker_of_the_same_name_takes_over_at_once(log: Log) -> None:
     feed(log, events()[:10])
     settle(worker(log, "learner-0"))

@@ -277,7 +277,7 @@ def test_each_safeguard_is_missed_where_it_is_switched_off(guards: Safeguards, l
 
 
 PARTITIONS = 4
-PACE = Pace(patience=0.4, beat=0.1, tidy=1.0)
+PACE = Pace(patience=0.5, beat=0.1, tidy=1.0, batch=200)
 
 
 def learn_for_ever(socket: str, owner: str, archive: str) -> None:
