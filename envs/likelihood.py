@@ -32,6 +32,7 @@ DISPERSION = "dispersion"
 """Variance of demand over its mean, 1 for Poisson: an extra column where demand is counted."""
 
 _TINY = 1e-300
+_POISSON = 1.0 + 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,18 +134,43 @@ def counted(count: Array, censored: Array, rate: Array, dispersion: Array) -> Ar
 
     With dispersion f > 1 the variance is f times the mean: a negative binomial with rate / (f - 1) failures.
     """
-    spread = np.maximum(dispersion - 1.0, 1e-9)
-    size, share = rate / spread, spread / (1.0 + spread)
+    rates, spreads = np.broadcast_arrays(rate, dispersion)
+    shape = np.broadcast_shapes(rates.shape, count.shape)
+    found = np.empty(shape)
+    # Tails cost far more than single terms, and most demand is Poisson: each is computed only where it is wanted.
+    for columns, law in ((censored <= 0, _exactly), (censored > 0, _at_least)):
+        if columns.any():
+            wide = np.broadcast_to(rates, shape)[:, columns], np.broadcast_to(spreads, shape)[:, columns]
+            found[:, columns] = law(count[columns], *wide)
+    return found
+
+
+def _exactly(count: Array, rate: Array, dispersion: Array) -> Array:
+    """log P(D = count)."""
     plain = xlogy(count, rate) - rate - gammaln(count + 1.0)
+    if (dispersion < _POISSON).all():
+        return np.asarray(plain, np.float64)
+    size, share = _negative_binomial(rate, dispersion)
     wide = gammaln(count + size) - gammaln(size) - gammaln(count + 1.0) + size * np.log1p(-share) + xlogy(count, share)
+    return np.asarray(np.where(dispersion < _POISSON, plain, wide), np.float64)
+
+
+def _at_least(count: Array, rate: Array, dispersion: Array) -> Array:
+    """log P(D >= count); far out the first term, which is nearly all of the tail there, keeps the digits."""
     least = np.maximum(count, 0.5)
-    # P(D >= c) loses all digits far out in the tail, where its first term is nearly all of it.
-    plain_tail = np.log(np.maximum(gammainc(least, rate), _TINY))
-    plain_tail = np.where(plain_tail < -600.0, plain, plain_tail)
-    wide_tail = np.log(np.maximum(betainc(least, size, share), _TINY))
-    poisson = np.broadcast_to(dispersion < 1.0 + 1e-6, np.broadcast_shapes(rate.shape, count.shape))
-    chosen = np.where(poisson, np.where(censored > 0, plain_tail, plain), np.where(censored > 0, wide_tail, wide))
-    return np.asarray(chosen, np.float64)
+    plain = np.log(np.maximum(gammainc(least, rate), _TINY))
+    if (plain < -600.0).any():
+        plain = np.where(plain < -600.0, xlogy(count, rate) - rate - gammaln(count + 1.0), plain)
+    if (dispersion < _POISSON).all():
+        return np.asarray(plain, np.float64)
+    size, share = _negative_binomial(rate, dispersion)
+    wide = np.log(np.maximum(betainc(least, size, share), _TINY))
+    return np.asarray(np.where(dispersion < _POISSON, plain, wide), np.float64)
+
+
+def _negative_binomial(rate: Array, dispersion: Array) -> tuple[Array, Array]:
+    spread = np.maximum(dispersion - 1.0, 1e-9)
+    return rate / spread, spread / (1.0 + spread)
 
 
 def _either(happened: Array, chance: Array) -> Array:
