@@ -74,6 +74,14 @@ def with_ladder(policy: Any, basis: int, lr_schedule: Schedule) -> None:
         policy.optimizer = policy.optimizer_class(policy.parameters(), **settings)
 
 
+def soften(policy: Any, factor: float) -> None:
+    """Divide the logits of an actor-critic by a factor, so that a policy which has become sure explores again."""
+    head = policy.action_net.linear if isinstance(policy.action_net, LadderHead) else policy.action_net
+    with torch.no_grad():
+        head.weight /= factor
+        head.bias /= factor
+
+
 def dump_weights(module: nn.Module) -> bytes:
     """All learned numbers of a module by name, for a later `load_weights`."""
     state = {name: (list(t.shape), t.detach().numpy().tobytes()) for name, t in module.state_dict().items()}

@@ -19,7 +19,7 @@ from agents.cards import actions_of, fields_of, params_of, versions
 from agents.checkpoint import restore, save, signature
 from agents.export import export
 from agents.features import Layout
-from agents.networks import dump_weights, load_weights
+from agents.networks import dump_weights, load_weights, soften
 from agents.policy import Observation, softmax
 from agents.presets import Preset
 from agents.presets import preset as preset_for
@@ -38,6 +38,8 @@ FIRST_SELECTION = 0.05
 # Where steps are the budget, a comparison at each such share of it: the clock must not decide what is kept.
 SELECTION_EVERY = 0.04
 SAVE_SECONDS = 5.0
+# A finished policy is too sure of itself to move: its logits are divided by this when training goes on elsewhere.
+WARM_SOFTENING = 10.0
 # Comparisons without a better checkpoint before patience may end.
 STALE = 5
 PROGRESS_SECONDS = 1.0
@@ -176,6 +178,11 @@ class _Run(BaseCallback):
         self.saved = self.began
         # SB3 puts its callback's own fields in place when learning starts; until then a restored state must wait.
         self.resumes = plan.checkpoint is not None and plan.checkpoint.exists()
+        if plan.start is not None and not self.resumes:
+            # What training starts from may already be the best.
+            self._compare()
+            if kind_of(self.preset.algo).output == "logits":
+                soften(self.algorithm.policy, WARM_SOFTENING)
         self.told = self.began
 
     def _algorithm(self) -> Any:
@@ -232,7 +239,7 @@ class _Run(BaseCallback):
     def _due(self) -> bool:
         """Whether to compare: at fixed steps where steps are the budget, else as often as time allows."""
         if self.budget.steps is None:
-            return self.share() >= FIRST_SELECTION and self.selecting <= SELECTION_SHARE * self.seconds
+            return self.share() >= self.next_share and self.selecting <= SELECTION_SHARE * self.seconds
         due = self.share() >= self.next_share
         self.next_share += SELECTION_EVERY * due
         return due

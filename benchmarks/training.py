@@ -2,8 +2,8 @@
 
 Every training case prints its gap to the exact optimum in percent, as served and by arg-max, the worst over the seeds.
 Budgets are CPU-seconds of one core, so that a busy machine changes nothing but the time you wait. Without `--case` only
-the quick ratios are measured: training throughput against the same learner on 16 Python environments, and one row
-through a bundle against a forward pass written by hand in NumPy.
+the quick ratios are measured: training throughput against the same learner on 16 Python environments, one row through
+a bundle against a forward pass written by hand in NumPy, and a warm start against one from scratch.
 
     python benchmarks/training.py [--case NAME ...|all] [--seeds N] [--share F] [--json]
 """
@@ -23,6 +23,7 @@ from gymnasium.spaces import Box
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents import baselines
+from agents import train as training
 from agents.algorithms import build
 from agents.bundle import Bundle
 from agents.evaluate import simulate
@@ -31,7 +32,7 @@ from agents.presets import preset
 from agents.ranges import Family
 from agents.runtime import load
 from agents.selection import starts_of
-from agents.train import layout_of, train
+from agents.train import Progress, layout_of, train
 from agents.vecenv import WorldVecEnv
 from envs.env import WorldEnv
 from envs.worlds import make
@@ -39,6 +40,7 @@ from envs.worlds import make
 STEPS_PER_SECOND = 25_000
 THROUGHPUT_RATIO = 2.0
 LATENCY_RATIO = 3.0
+WARM_STEPS, WARM_SHARE = 600_000, 0.2
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,30 @@ def _python_copies(world: Any) -> DummyVecEnv:
     return env
 
 
+def warm_start() -> tuple[int, int, int]:
+    """Environment steps to a gap of 1 % where the sensitivity is half as high again.
+
+    From scratch; from a policy for ranges that hold the new parameters; and from one for the old parameters alone.
+    """
+    ladder = {"prices": {"geometric": [0.1, 8.0, 41]}}
+    ranges = {"volume": (0.4 * E, 2 * E), "sensitivity": (0.5, 2.0)}
+    wide = train(make("pricing", ladder), steps=3 * WARM_STEPS, seed=0, ranges=ranges)
+    narrow = train(make("pricing", ladder), steps=WARM_STEPS, seed=0)
+    shifted = make("pricing", {**ladder, "sensitivity": 1.5})
+    return _steps_to(shifted, None), _steps_to(shifted, wide), _steps_to(shifted, narrow)
+
+
+def _steps_to(world: Any, start: Bundle | None) -> int:
+    seen: list[Progress] = []
+
+    def told(progress: Progress) -> bool:
+        seen.append(progress)
+        return progress.gap is None or progress.gap > 1.0
+
+    train(world, steps=WARM_STEPS, seed=1, start=start, progress=told)
+    return seen[-1].steps
+
+
 def latency() -> tuple[float, float]:
     """Microseconds of one row: through a bundle, and through the same network in NumPy."""
     world = make("pricing")
@@ -201,7 +227,12 @@ def main() -> None:
     torch.set_num_threads(1)
     fast, slow = throughput()
     bundle, by_hand = latency()
+    training.PROGRESS_SECONDS = 0.0
+    cold, warm, narrow = warm_start()
     found: dict[str, Any] = {
+        "steps_to_1_percent": cold,
+        "steps_to_1_percent_warm": warm,
+        "steps_to_1_percent_from_one_world": narrow,
         "steps_per_second": fast,
         "against_python_copies": fast / slow,
         "row_us": bundle,
@@ -210,7 +241,12 @@ def main() -> None:
     bad = [f"{fast:,.0f} steps/s where {STEPS_PER_SECOND:,} were asked for"] if fast < STEPS_PER_SECOND else []
     bad += ["twice the Python copies"] if fast < THROUGHPUT_RATIO * slow else []
     bad += ["one row in 3 × NumPy"] if bundle > LATENCY_RATIO * by_hand else []
+    bad += [f"warm start in a fifth: {warm:,} of {cold:,} steps"] if warm > WARM_SHARE * cold else []
     if not given.json:
+        print(
+            f"1 % below the optimum after {cold:,} steps from scratch, {warm:,} from a policy for ranges, "
+            f"{narrow:,} from one for other parameters"
+        )
         print(
             f"PPO {fast:,.0f} steps/s, {fast / slow:.1f} × 16 Python copies; one row {bundle:.1f} µs, "
             f"{bundle / by_hand:.1f} × NumPy"
