@@ -94,8 +94,9 @@ def worlds(
 
 @app.command()
 def train(
-    world: Annotated[str, typer.Argument(help="World; `trimtab worlds` lists them.")],
+    world: Annotated[str, typer.Argument(metavar="WORLD_OR_ENV_ID", help="World, or a registered Gymnasium id.")],
     algo: Annotated[str, typer.Option(help="ppo, a2c, dqn, maskable-ppo, exact, or a baseline's name.")] = "ppo",
+    preset: Annotated[Path | None, typer.Option(help="Settings as TOML, from `trimtab tune`.")] = None,
     params: Params = "",
     ranges: Annotated[str, typer.Option(help="Train over ranges of parameters: k=low:high,..")] = "",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps to train.")] = None,
@@ -115,6 +116,7 @@ def train(
         "train",
         world=world,
         algo=algo,
+        preset=preset,
         params=params,
         ranges=ranges,
         steps=steps,
@@ -127,6 +129,48 @@ def train(
         url=url,
         as_json=json,
     )
+
+
+@app.command()
+def tune(
+    world: Annotated[str, typer.Argument(help="World.")],
+    algo: Annotated[str, typer.Option(help="ppo, a2c or maskable-ppo.")] = "ppo",
+    params: Params = "",
+    ranges: Annotated[str, typer.Option(help="Train over ranges of parameters: k=low:high,..")] = "",
+    trials: Annotated[int, typer.Option(min=1, help="Trainings to start.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 300_000,
+    study: Annotated[Path | None, typer.Option(help="SQLite file: a search that goes on where it stopped.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the preset.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Search the settings of an algorithm for a world, and write the best as a preset."""
+    _do(
+        "tune",
+        world=world,
+        algo=algo,
+        params=params,
+        ranges=ranges,
+        trials=trials,
+        steps=steps,
+        seed=seed,
+        study=study,
+        out=out,
+        as_json=json,
+    )
+
+
+@app.command("import")
+def import_(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="One ONNX file.")],
+    card: Annotated[Path, typer.Option(help="TOML: world, params, actions, observation, output.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write the bundle.")] = None,
+    register: Annotated[str | None, typer.Option(metavar="POINT", help="Register the bundle for a point.")] = None,
+    url: Url = _LOCAL,
+    json: Json = False,
+) -> None:
+    """Make a bundle of a model from elsewhere: an ONNX file and a card written by hand."""
+    _do("bring", model=model, card=card, out=out, register=register, url=url, as_json=json)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.bundle import unpack
 from service.cli import app
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
@@ -206,3 +207,77 @@ def test_a_backtest_that_cannot_be_done_says_what_can(arguments: tuple[str, ...]
     assert done.returncode == 2, done.stderr
     assert told in done.stderr
     assert done.stdout == ""
+
+
+def test_a_training_on_a_registered_environment_takes_no_world_parameters(tmp_path: Path) -> None:
+    done = trimtab("train", "CartPole-v1", "--steps", "2000", "--out", "cart.trimtab", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["world"] == "CartPole-v1"
+    assert (tmp_path / "cart.trimtab").stat().st_size > 1000
+    for options in (("--params", "a=1"), ("--resume",)):
+        refused = trimtab("train", "CartPole-v1", *options, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert options[0] in refused.stderr
+    unknown = trimtab("train", "Nowhere-v0", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert "pricing" in unknown.stderr
+
+
+def test_a_search_writes_a_preset_that_training_takes(tmp_path: Path) -> None:
+    options = ("--params", SMALL, "--trials", "2", "--steps", "4000", "--out", "found.toml", "--json")
+    done = trimtab("tune", "pricing", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["trials"] == 2
+    assert result["settings"]["algo"] == "ppo"
+    trained = trimtab("train", "pricing", "--params", SMALL, "--preset", "found.toml", "--steps", "4000", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    (tmp_path / "wrong.toml").write_text("speed = 3\n")
+    wrong = trimtab("train", "pricing", "--preset", "wrong.toml", cwd=tmp_path)
+    assert wrong.returncode == 1
+    assert "speed" in wrong.stderr
+
+
+def test_a_model_from_elsewhere_needs_a_card_that_fits_it(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    (tmp_path / "card.toml").write_text('world = "pricing"')
+    refused = trimtab("import", "model.onnx", "--card", "card.toml", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    missing = trimtab("import", "model.onnx", "--card", "none.toml", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "none.toml" in missing.stderr
+    (tmp_path / "card.toml").write_text("world =")
+    assert trimtab("import", "model.onnx", "--card", "card.toml", cwd=tmp_path).returncode == 2
+
+
+def test_a_graph_and_its_card_become_a_bundle_that_can_be_evaluated(tmp_path: Path) -> None:
+    trained = trimtab("train", "pricing", "--algo", "exact", "--params", SMALL, "--out", "exact.trimtab", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    bundle = unpack((tmp_path / "exact.trimtab").read_bytes())
+    (tmp_path / "model.onnx").write_bytes(bundle.onnx)
+    observed = "".join(
+        f'[[observation]]\nname = "{field.name}"\nunit = "{field.unit}"\nlow = {field.low}\nhigh = {field.high}\n'
+        for field in bundle.card.observation
+    )
+    (tmp_path / "card.toml").write_text(
+        f"""
+        world = "pricing"
+        output = "{bundle.card.output}"
+        params = {{stock = 5, periods = 10, prices = "0.5:4.25:0.25"}}
+        [actions]
+        name = "price"
+        n = 16
+        unit = "{bundle.card.actions.unit}"
+        values = {list(bundle.card.actions.values or ())}
+        {observed}"""
+    )
+    imported = trimtab(
+        "import", "model.onnx", "--card", "card.toml", "--out", "foreign.trimtab", "--json", cwd=tmp_path
+    )
+    assert imported.returncode == 0, imported.stderr
+    values = [
+        json.loads(trimtab("evaluate", name, "--json", cwd=tmp_path).stdout)["value"]
+        for name in ("exact.trimtab", "foreign.trimtab")
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-9)

@@ -1,16 +1,20 @@
 """`trimtab train`."""
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from agents import train as training
 from agents.bundle import Bundle, BundleError, pack, unpack
+from agents.environments import train_environment
+from agents.tune import read_preset
 from envs import worlds
-from envs.dynamics import ParamsError, World
+from envs.dynamics import ParamsError
 from service import parameters
 from service.commands import operate
 from service.commands.output import CommandError, UsageError, console, finish, percent, shown
@@ -22,6 +26,7 @@ _LINE_EVERY = 10
 def run(
     world: str,
     algo: str,
+    preset: Path | None,
     params: str,
     ranges: str,
     steps: int | None,
@@ -36,24 +41,41 @@ def run(
 ) -> None:
     """Train, write the bundle, and register it where asked to."""
     try:
-        made = worlds.make(world, parameters.parse(params))
-        given = parameters.ranges(ranges)
-        before = None if start is None else unpack(_read(start))
-        how = {"algo": algo, "ranges": given, "steps": steps, "minutes": minutes, "seed": seed, "start": before}
-        bundle = _train(made, checkpoint=_checkpoint(world, out, resume), **how)
-    except (ParameterError, ParamsError) as error:
+        chosen = None if preset is None else read_preset(tomllib.loads(read_file(preset).decode()))
+        how: dict[str, Any] = {"algo": algo, "steps": steps, "minutes": minutes, "seed": seed}
+        if world in worlds.WORLDS:
+            made = worlds.make(world, parameters.parse(params))
+            before = None if start is None else unpack(read_file(start))
+            how |= {"ranges": parameters.ranges(ranges), "start": before, "checkpoint": _checkpoint(world, out, resume)}
+            bundle = _watched(lambda tell: training.train(made, chosen, progress=tell, **how))
+        elif world in gymnasium.registry:
+            _refuse(params=params, ranges=ranges, start=start, resume=resume)
+            bundle = _watched(lambda tell: train_environment(world, chosen, progress=tell, **how))
+        else:
+            raise UsageError(f"{world!r} is no world ({', '.join(worlds.WORLDS)}) and no registered Gymnasium id")
+    except (ParameterError, ParamsError, tomllib.TOMLDecodeError) as error:
         raise UsageError(str(error)) from None
     except (BundleError, ValueError) as error:
         raise CommandError(str(error)) from None
     except KeyboardInterrupt:
         raise CommandError("stopped on the way; the same call with --resume goes on from the last checkpoint") from None
+    deliver(bundle, out or Path(f"{world.replace('/', '-')}-{bundle.digest[:12]}.trimtab"), register, url, as_json)
+
+
+def deliver(bundle: Bundle, path: Path, register: str | None, url: str, as_json: bool) -> None:
+    """Write a bundle, register it where asked to, and say what it is."""
     data = pack(bundle.card, bundle.onnx, bundle.weights)
-    path = out or Path(f"{world}-{bundle.digest[:12]}.trimtab")
     path.write_bytes(data)
     if register is not None:
         operate.register(register, data, url)
     result = _result(bundle, path, register)
     finish(result, as_json, lambda terminal: _show(terminal, result))
+
+
+def _refuse(**given: Any) -> None:
+    for name, value in given.items():
+        if value:
+            raise UsageError(f"--{name.replace('start', 'from')} is for worlds; a Gymnasium environment takes none")
 
 
 def _checkpoint(world: str, out: Path | None, resume: bool) -> Path:
@@ -66,17 +88,19 @@ def _checkpoint(world: str, out: Path | None, resume: bool) -> Path:
     return path
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """A file's bytes. Raises `UsageError` where they cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _train(world: World, **how: Any) -> Bundle:
+def _watched(fit: Callable[[Callable[[training.Progress], bool]], Bundle]) -> Bundle:
+    """Train with a bar where there is a terminal, with a line now and then where there is none."""
     terminal = console()
     if not terminal.is_terminal:
-        return training.train(world, progress=_Lines(terminal), **how)
+        return fit(_Lines(terminal))
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -91,7 +115,7 @@ def _train(world: World, **how: Any) -> Bundle:
             bar.update(task, completed=progress.steps / max(progress.total, 1), description=_in_words(progress))
             return True
 
-        return training.train(world, progress=tell, **how)
+        return fit(tell)
 
 
 class _Lines:

@@ -1,0 +1,56 @@
+"""`trimtab tune`: search the settings of an algorithm for a world."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agents.tune import Tuned, as_toml, tune
+from envs import worlds
+from envs.dynamics import ParamsError
+from service import parameters
+from service.commands.output import CommandError, UsageError, console, finish, percent, shown
+from service.parameters import ParameterError
+
+
+def run(
+    world: str,
+    algo: str,
+    params: str,
+    ranges: str,
+    trials: int,
+    steps: int,
+    seed: int,
+    study: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Search, and write the best preset for `trimtab train --preset`."""
+    terminal = console()
+
+    def told(trial: int, score: float | None) -> bool:
+        terminal.print(f"trial {trial} of {trials}, best score {shown(score)}")
+        return True
+
+    try:
+        made = worlds.make(world, parameters.parse(params))
+        given = parameters.ranges(ranges)
+        tuned = tune(made, trials=trials, steps=steps, study=study, algo=algo, seed=seed, ranges=given, told=told)
+    except (ParameterError, ParamsError) as error:
+        raise UsageError(str(error)) from None
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    path = out or Path(f"{world}-{algo}.toml")
+    path.write_text(as_toml(tuned))
+    found = {name: value for name, value in asdict(tuned).items() if name != "preset"}
+    result = {"out": str(path), "world": world, "algo": algo, "settings": asdict(tuned.preset), **found}
+    finish(result, as_json, lambda out: _show(out, path, tuned, result))
+
+
+def _show(out: Console, path: Path, tuned: Tuned, result: Mapping[str, Any]) -> None:
+    out.print(f"{path}: score {shown(tuned.score)} after {tuned.trials} trials, {tuned.pruned} of them given up early")
+    for name, share in sorted(tuned.importance.items(), key=lambda item: -item[1]):
+        out.print(f"  {name} explains {percent(share)}")
+    out.print(f"use it with `trimtab train {result['world']} --preset {path}`")
