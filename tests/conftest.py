@@ -50,7 +50,7 @@ class EmbeddedRedis:
         durable = {"appendfsync": "always", "maxmemory-policy": "noeviction", "daemonize": "no"}
         flags = [word for name, value in (options | durable).items() for word in (f"--{name}", value)]
         self.process = subprocess.Popen([self.binary, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 with connect(self.socket) as client:
@@ -58,7 +58,7 @@ class EmbeddedRedis:
                 return
             except redis.RedisError:
                 time.sleep(0.01)
-        raise TimeoutError(f"Redis did not answer on {self.socket} within 10 s")
+        raise TimeoutError(f"Redis did not answer on {self.socket} within a minute")
 
     def kill(self) -> None:
         if self.process is not None:
