@@ -107,3 +107,15 @@ def test_what_is_no_stream_of_ours_is_trouble_and_is_left_alone(redis_client: re
         RedisLog(redis_client).append(HERE, [draft(0)])
     assert redis_client.keys("*:entries") == []
     assert redis_client.keys("*:meta") == []
+
+
+def test_reports_are_kept_up_to_about_a_bound_and_none_comes_twice(redis_client: redis.Redis) -> None:
+    log = RedisLog(redis_client, reports_kept=300)
+    ids = [answer.entry.id for answer in log.append(HERE, [draft(number) for number in range(2_000)])]
+    epoch = log.acquire(HERE, "a")
+    for begin in range(0, 2_000, 250):
+        some = [(entry_id, b"r") for entry_id in ids[max(0, begin - 50) : begin + 250]]
+        log.commit(HERE, epoch, Commit(some[-1][0], None, some))
+    kept = [entry.id for entry in log.reports(HERE, START, 10_000)]
+    assert 300 <= len(kept) < 500
+    assert kept == ids[-len(kept) :]

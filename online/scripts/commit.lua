@@ -36,11 +36,14 @@ for _ = 1, count do
   local id, payload = take(), take()
   if not fresh then fresh = newer(id, reported) end
   if fresh then
-    redis.call('XADD', reports, 'MAXLEN', '~', kept, id, 'p', payload)
+    redis.call('XADD', reports, id, 'p', payload)
     reported = id
   end
 end
-if fresh then redis.call('HSET', meta, 'reported', reported) end
+if fresh then
+  redis.call('XTRIM', reports, 'MAXLEN', '~', kept)
+  redis.call('HSET', meta, 'reported', reported)
+end
 
 local promote = slot_name ~= '' and verified == '1' and snapshot
 if promote then
