@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from service.decoding import too_wide
 from service.operations import NDJSON, Answer, Call, reply
 from service.problems import ProblemError
 
@@ -60,6 +61,8 @@ def sift(body: bytes, read: Callable[[bytes], T]) -> tuple[list[tuple[int, T]], 
             good.append((number, read(line)))
         except ProblemError as error:
             bad.append(rejection(number, error))
+        except OverflowError:
+            bad.append(rejection(number, too_wide(line)))
     return good, bad
 
 

@@ -28,7 +28,7 @@ _WORDS = {
 
 
 class _Constant:
-    """`NaN`, `Infinity` or `-Infinity` in what should have been JSON."""
+    """Something that no JSON number of ours can be: `NaN`, an infinity, an integer beyond 64 bits."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -56,6 +56,14 @@ class Decoder(Generic[T]):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _malformed(raw, error, self._allowed) from None
         raise ProblemError("invalid-request", str(fault), fault)
+
+
+def too_wide(raw: bytes) -> ProblemError:
+    """The 422 for a body with an integer that the log cannot hold, which has at most 64 bits; names its field."""
+    found = _find_constant(json.loads(raw, parse_int=_fitting), [])
+    steps, digits = found if found is not None else ([], "")
+    fault = Fault(_joined(steps), "an integer of at most 64 bits; write a larger number as 1e20", digits)
+    return ProblemError("invalid-request", str(fault), fault)
 
 
 def explain(message: str, value: Any, type_: Any, allowed: Mapping[str, str]) -> Fault:
@@ -113,6 +121,11 @@ def _parsed(raw: bytes) -> Any:
 def _short_int(digits: str) -> Any:
     # Python refuses to convert more than 4,300 digits; what is shown needs no more than the first few.
     return int(digits) if len(digits) < 20 else f"{digits[:20]}…"
+
+
+def _fitting(digits: str) -> Any:
+    small = len(digits) < 19 or (len(digits) < 22 and -(2**63) <= int(digits) < 2**64)
+    return int(digits) if small else _Constant(digits if len(digits) < 30 else f"{digits[:30]}…")
 
 
 def _find_constant(value: Any, steps: list[str | int]) -> tuple[list[str | int], str] | None:

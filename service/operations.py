@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from service.decoding import too_wide
 from service.problems import MEDIA_TYPE, Kind, ProblemError, invalid
 
 JSON = "application/json"
@@ -154,7 +155,7 @@ class Endpoint:
         self._observer.request(operation.path, operation.method, answer.status, seconds)
 
     async def _answer(self, operation: Operation, scope: Scope, receive: Receive) -> Answer:
-        entered = False
+        entered, body = False, b""
         try:
             if operation.limited:
                 self._gate.enter()
@@ -169,6 +170,9 @@ class Endpoint:
             return await operation.handler(Call(scope["path_params"], query, media_type, body))
         except ProblemError as error:
             return problem(error)
+        except OverflowError:
+            # JSON's integers have no bounds, the log's have 64 bits; nothing has been appended.
+            return problem(too_wide(body))
         except Exception:  # noqa: BLE001 - the last line: a client sees a problem, never a traceback
             _log.exception("%s %s failed", operation.method, operation.path)
             return problem(ProblemError("internal", "The service failed; its log has the reason."))

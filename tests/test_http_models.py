@@ -97,6 +97,7 @@ def test_each_key_has_a_model_of_its_own(service):
         ({"x": [1]}, "features.x", "a number"),
         (b'{"features": {"x": NaN}}', "features.x", "a finite number"),
         (b'{"features": {"x": 1e999}}', "features.x", "a finite number"),
+        (b'{"features": {"x": 1, "note": "a"}, "at": 100000000000000000000}', "at", "<= 100000000000"),
         (b'{"features": 3}', "features", "an object"),
         (b"{}", "features", "required"),
     ],
@@ -123,6 +124,20 @@ def test_a_bad_line_rejects_that_line_alone(service):
     assert answer["accepted"] == 2
     assert [line["line"] for line in answer["rejected"]] == [2, 3, 4]
     assert length(service) == 2
+
+
+def test_an_integer_beyond_64_bits_is_named_and_rejects_its_line_alone(service):
+    wide = {"key": "a", "features": {"y": 1.0, "x": 10**25}, "label": 1.0}
+    problem = service.refused(f"{DEMAND}/events", wide)
+    assert (problem["status"], problem["errors"][0]["field"]) == (422, "features.x")
+    assert "at most 64 bits" in problem["errors"][0]["allowed"]
+    good = {**wide, "features": {"x": 2**63}}
+    answer = service.lines(f"{DEMAND}/events", [wide, good, {**good, "label": 10**20}])
+    assert answer["accepted"] == 1
+    assert [(line["line"], line["field"]) for line in answer["rejected"]] == [(1, "features.x"), (3, "label")]
+    params = {"reason": "try", "params": {"steps": [10**30]}}
+    problem = service.refused("/v1/policies/price/train", params)
+    assert (problem["status"], problem["errors"][0]["field"]) == (422, "params.steps[0]")
 
 
 def test_an_unknown_model_lists_those_that_there_are(service):
