@@ -70,11 +70,12 @@ def through(spec: ModelSpec, log: Log, rows: list[tuple[dict[str, Any], bool]]) 
     for begin in range(0, len(drafts), 1_000):
         log.append(partition, drafts[begin : begin + 1_000])
     worker = Worker(log, model_fold(spec), partition, "benchmark")
-    begun = time.perf_counter()
-    while worker.fold is None or worker.fold.learned < len(rows):
-        worker.step()
-    worker.close()
-    return len(rows) / (time.perf_counter() - begun)
+    with rare_collections():
+        begun = time.perf_counter()
+        while worker.fold is None or worker.fold.learned < len(rows):
+            worker.step()
+        worker.close()
+        return len(rows) / (time.perf_counter() - begun)
 
 
 def logs(socket: str | None) -> Iterator[tuple[str, Callable[[], Log]]]:
@@ -100,8 +101,7 @@ def measure(events: int, rounds: int, socket: str | None) -> list[dict[str, Any]
             for _ in range(rounds):
                 with rare_collections():
                     floor = bare(make, rows)
-                with rare_collections():
-                    pairs.append((floor, through(spec, new(), rows)))
+                pairs.append((floor, through(spec, new(), rows)))
             ratio = statistics.median(rate / floor for floor, rate in pairs)
             line = {"model": name, "log": kind, "share": round(ratio, 3), "target": TARGETS[name, kind]}
             line |= {
