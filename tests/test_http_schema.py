@@ -41,7 +41,7 @@ def url(request):
     ("phases", "examples", "least"),
     [
         ("examples,coverage,fuzzing,stateful", 5, 300),
-        pytest.param("examples,coverage,fuzzing", 520, 20_000, marks=pytest.mark.long),
+        pytest.param("examples,coverage,fuzzing", 700, 20_000, marks=pytest.mark.long),
     ],
     ids=["some", "20,000"],
 )
