@@ -48,7 +48,8 @@ def _shown(given: object) -> str:
 class Feature:
     """One declared feature.
 
-    ``default`` stands in for a missing value; without one, a missing value is left out, or refused where ``required``.
+    ``default`` stands in for a missing value; without one, a missing value is refused where ``required`` (as a declared
+    feature is, unless it says otherwise), else left out.
     ``low`` and ``high`` bound a number, ``values`` lists the allowed categories. ``encode`` turns categories into one
     column each (``onehot``, 64 at most) or hashes words and categories into ``buckets`` columns; ``none`` leaves the
     text to the pipeline. ``parts`` of a timestamp become columns, as sine and cosine where ``cycle`` is set.

@@ -198,7 +198,7 @@ def _feature(name: str, given: object, path: str) -> Feature:
         type=kind,
         unit=str(table.get("unit", "")),
         doc=str(table.get("doc", "")),
-        required=_boolean(table, "required", path),
+        required=_boolean(table, "required", path, default=True),
         low=low,
         high=high,
         values=None if values is None else _texts(values, f"{path}.values"),

@@ -169,7 +169,10 @@ MANIFEST: dict[str, Any] = {
                 {"use": "preprocessing.StandardScaler"},
                 {"use": "linear_model.LogisticRegression", "optimizer": {"use": "optim.SGD", "lr": 0.1}},
             ],
-            "features": {"x": {"type": "number", "required": True, "range": [-10, 10], "unit": "K"}, "note": "text"},
+            "features": {
+                "x": {"type": "number", "range": [-10, 10], "unit": "K"},
+                "note": {"type": "text", "required": False},
+            },
         },
         "demand": {
             "task": "regression",

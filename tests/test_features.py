@@ -83,8 +83,8 @@ def test_names_without_end_are_refused() -> None:
 
 def test_declared_features_are_checked_and_named() -> None:
     schema = declared(
-        temperature={"type": "number", "unit": "K", "range": [200, 400], "required": True},
-        kind={"type": "category", "values": ["a", "b"]},
+        temperature={"type": "number", "unit": "K", "range": [200, 400]},
+        kind={"type": "category", "values": ["a", "b"], "required": False},
         active={"type": "boolean", "default": False},
     )
     assert schema.check({"temperature": 300, "kind": "a"}) == {"active": False, "kind": "a", "temperature": 300}
@@ -108,7 +108,7 @@ def test_declared_features_are_checked_and_named() -> None:
 
 def test_no_features_at_all_are_checked_like_any_others() -> None:
     assert Schema().take({}) == {}
-    required = declared(a={"type": "number", "required": True})
+    required = declared(a={"type": "number"})
     for check in (required.check, required.take):
         with pytest.raises(FeatureError, match="always"):
             check({})
@@ -153,7 +153,7 @@ def test_timestamps_become_cycles() -> None:
 
 
 def test_quality_counts_what_came_in() -> None:
-    schema = declared(a={"type": "number", "range": [0, 1]}, b={"type": "category"})
+    schema = declared(a={"type": "number", "range": [0, 1], "required": False}, b={"type": "category"})
     schema.take({"a": 0.5, "b": "x"})
     schema.take({"b": "x"})
     schema.refuse("a")

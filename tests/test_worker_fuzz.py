@@ -21,9 +21,9 @@ TABLE = {
     "pipeline": [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LogisticRegression", "optimizer": SGD}],
     "metrics": ["Accuracy", "LogLoss"],
     "features": {
-        "a": {"type": "number", "required": True, "range": [-100, 100]},
-        "b": {"type": "number"},
-        "kind": {"type": "category", "values": ["x", "y", "z"]},
+        "a": {"type": "number", "range": [-100, 100]},
+        "b": {"type": "number", "required": False},
+        "kind": {"type": "category", "values": ["x", "y", "z"], "required": False},
     },
 }
 
