@@ -22,7 +22,7 @@ from envs.lagrangian import cost_bound
 from envs.maintenance import Maintenance
 from envs.pricing import Pricing
 from envs.pricing_network import PricingNetwork
-from envs.tabulate import StateSpaceTooLarge, all_states, tabulate
+from envs.tabulate import StateSpaceTooLarge, all_states, require_listable, tabulate
 
 TOLERANCE = 1e-12
 """Relative span at which an iteration has converged."""
@@ -93,6 +93,8 @@ def solve(world: World, discount: float | None = None) -> Solution:
     if discount is not None and (world.horizon is not None or not 0 < discount < 1):
         raise ValueError(f"discount {discount} is for worlds without horizon, and lies between 0 and 1: leave it out")
     known = _enumerable(world)
+    if known.horizon is not None:
+        require_listable(known)
     if isinstance(world, Pricing) and not world.actions.nvec:
         value, prices, values = solve_continuum(world)
         return Solution(value, "backward induction, continuous price", prices, values, states(world), 0)

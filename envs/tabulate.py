@@ -106,11 +106,18 @@ def all_states(world: Enumerable) -> State:
     Raises:
         StateSpaceTooLarge: more than can be listed.
     """
-    if world.horizon is None:
-        return world.grid(0)
-    size = len(world.grid(0)) * world.horizon
-    if size > MAX_STATES:
+    require_listable(world)
+    return np.concatenate([world.grid(period) for period in range(world.horizon or 1)])
+
+
+def require_listable(world: Enumerable) -> None:
+    """Refuse a world whose states over all periods are too many to list, before any work is done on them.
+
+    Raises:
+        StateSpaceTooLarge: more than can be listed.
+    """
+    size = len(world.grid(0)) * (world.horizon or 1)
+    if world.horizon is not None and size > MAX_STATES:
         raise StateSpaceTooLarge(
             f"{world.id} has {size:,} states, at most {MAX_STATES:,} are listed: use a smaller instance or simulation"
         )
-    return np.concatenate([world.grid(period) for period in range(world.horizon)])

@@ -145,7 +145,9 @@ def load(path: Path) -> Manifest:
         with path.open("rb") as file:
             mapping = tomllib.load(file)
     except OSError as error:
-        raise ManifestError(str(path), f"a file that can be read ({error.strerror})") from None
+        raise ManifestError(
+            str(path), f"a file that can be read ({error.strerror}); name one with --manifest"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ManifestError(str(path), f"TOML ({error})") from None
     return parse(mapping)

@@ -17,7 +17,7 @@ from envs.dynamics import Field, World
 from online.events import Decided
 from service.decoding import Decoder
 from service.manifest import PointSpec
-from service.problems import invalid
+from service.problems import NOTHING, invalid
 
 Action: TypeAlias = float | list[int]
 Row = NDArray[np.float32]
@@ -144,6 +144,24 @@ class Point:
     def outcome_fields(self) -> tuple[str, ...]:
         """The names of the fields from which an outcome's reward is computed."""
         return tuple(entry.name for entry in self.outcomes)
+
+    def check_outcome(self, fields: Mapping[str, float]) -> None:
+        """Refuses outcome fields that the point's world cannot give.
+
+        Raises:
+            ProblemError: A field is unknown, missing, outside its bounds, or no whole number where one is meant.
+        """
+        known = self.outcome_fields
+        for name in fields:
+            if name not in known:
+                raise invalid(f"fields.{name}", f"one of: {', '.join(known)}", name, known=known)
+        for entry in self.outcomes:
+            if entry.name not in fields:
+                raise invalid(f"fields.{entry.name}", "a number", NOTHING, known=known)
+            value = fields[entry.name]
+            if not entry.low <= value <= entry.high or (entry.whole and value != int(value)):
+                whole = ", whole" if entry.whole else ""
+                raise invalid(f"fields.{entry.name}", f"{in_words(entry)}{whole}", value)
 
     def reward_of(self, decided: Decided, fields: Mapping[str, Any]) -> float:
         """The reward of one outcome of a decision, from its fields.

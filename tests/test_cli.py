@@ -60,6 +60,7 @@ def test_worlds_are_listed_as_one_json_object() -> None:
         (("simulate", "price", "--shift", "sensitivity=2"), "at=2000"),
         (("simulate", "price", "--loss", "2"), "--loss"),
         (("ingest", "demand", "missing.csv"), "no file"),
+        (("train", "pricing", "--out", "nowhere/price.bundle"), "nowhere/price.bundle"),
         (("nothing",), "nothing"),
         (("api",), "TRIMTAB_REDIS"),
     ],

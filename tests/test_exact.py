@@ -147,3 +147,9 @@ def test_a_world_without_enumeration_says_what_it_needs():
 def test_what_is_too_large_says_how_large():
     with pytest.raises(StateSpaceTooLarge, match=r"[\d,]+ states.*60,000,000 are allowed.*simulation"):
         exact.solve(worlds.make("pricing", {"stock": 50_000, "periods": 10, "volume": 1e4}))
+
+
+@pytest.mark.parametrize("prices", [[1.0, 2.0], "any"])
+def test_too_many_states_are_refused_before_any_work(prices):
+    with pytest.raises(StateSpaceTooLarge, match="810,090,000 states"):
+        exact.solve(worlds.make("pricing", {"stock": 9_000, "periods": 90_000, "prices": prices}))

@@ -128,6 +128,8 @@ def test_a_bad_line_rejects_that_line_alone(service):
         ({"id": "d1", "value": 1.0, "fields": {"sold": 1}}, "value"),
         ({"id": "d1", "fields": {"sald": 1}}, "fields.sald"),
         ({"id": "d1", "fields": {}}, "fields.sold"),
+        ({"id": "d1", "fields": {"sold": -5}}, "fields.sold"),
+        ({"id": "d1", "fields": {"sold": 1.5}}, "fields.sold"),
         ({"id": "d1", "value": 1e300}, "value"),
         ({"id": "d1", "value": 1.0, "outcome_id": "activated"}, "outcome_id"),
         ({"value": 1.0}, "id"),

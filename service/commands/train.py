@@ -1,5 +1,6 @@
 """`trimtab train`."""
 
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,8 @@ def run(
     as_json: bool,
 ) -> None:
     """Train, write the bundle, and register it where asked to."""
+    if out is not None:
+        _writable(out)
     try:
         chosen = None if preset is None else read_preset(tomllib.loads(read_file(preset).decode()))
         how: dict[str, Any] = {"algo": algo, "steps": steps, "minutes": minutes, "seed": seed}
@@ -70,6 +73,12 @@ def deliver(bundle: Bundle, path: Path, register: str | None, url: str, as_json:
         operate.register(register, data, url)
     result = _result(bundle, path, register)
     finish(result, as_json, lambda terminal: _show(terminal, result))
+
+
+def _writable(out: Path) -> None:
+    """Say before a long training, not after it, that its result could not be written."""
+    if out.is_dir() or not out.parent.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise UsageError(f"--out {out}: give a file in a folder that exists and can be written to")
 
 
 def _refuse(**given: Any) -> None:
