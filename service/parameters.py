@@ -1,6 +1,7 @@
 """Parameters as people write them: `k=v,..` or `@file.json`, the same forms for every command."""
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ def _parts(text: str) -> Iterator[str]:
 def _value(name: str, text: str) -> Any:
     if text[:1] in ("[", "{"):
         try:
-            return msgspec.json.decode(text)
+            # People write .5, which JSON does not know.
+            return msgspec.json.decode(re.sub(r"(?<![\w.])\.(?=\d)", "0.", text))
         except msgspec.DecodeError as error:
             raise ParameterError(f"{name}={text!r} is no list or table ({error}): {_FORMS}") from None
     if text in ("true", "false"):

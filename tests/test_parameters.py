@@ -9,7 +9,7 @@ from service.parameters import ParameterError
 
 
 def test_each_form_of_value_becomes_what_it_looks_like() -> None:
-    text = 'a=1,b=-2.5,c=1e3,d=true,e=any,f=0.5:4.25:0.25,g=[1, 2.5],h={"geometric": [0.1, 8, 41]},'
+    text = 'a=1,b=-2.5,c=1e3,d=true,e=any,f=0.5:4.25:0.25,g=[1, 2.5, -.5],h={"geometric": [0.1, 8, 41]},'
     assert parameters.parse(text) == {
         "a": 1,
         "b": -2.5,
@@ -17,7 +17,7 @@ def test_each_form_of_value_becomes_what_it_looks_like() -> None:
         "d": True,
         "e": "any",
         "f": "0.5:4.25:0.25",
-        "g": [1, 2.5],
+        "g": [1, 2.5, -0.5],
         "h": {"geometric": [0.1, 8, 41]},
     }
 
