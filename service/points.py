@@ -160,8 +160,7 @@ class Point:
                 raise invalid(f"fields.{entry.name}", "a number", NOTHING, known=known)
             value = fields[entry.name]
             if not entry.low <= value <= entry.high or (entry.whole and value != int(value)):
-                whole = ", whole" if entry.whole else ""
-                raise invalid(f"fields.{entry.name}", f"{in_words(entry)}{whole}", value)
+                raise invalid(f"fields.{entry.name}", in_words(entry), value)
 
     def reward_of(self, decided: Decided, fields: Mapping[str, Any]) -> float:
         """The reward of one outcome of a decision, from its fields.
