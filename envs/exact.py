@@ -93,15 +93,15 @@ def solve(world: World, discount: float | None = None) -> Solution:
     if discount is not None and (world.horizon is not None or not 0 < discount < 1):
         raise ValueError(f"discount {discount} is for worlds without horizon, and lies between 0 and 1: leave it out")
     known = _enumerable(world)
+    if isinstance(world, PricingNetwork):
+        value, best, values = network.optimum(world)
+        actions = best if not world.actions.nvec else best.astype(np.int64)
+        return Solution(value, "backward induction, product by product", actions, values, states(world), 0)
     if known.horizon is not None:
         require_listable(known)
     if isinstance(world, Pricing) and not world.actions.nvec:
         value, prices, values = solve_continuum(world)
         return Solution(value, "backward induction, continuous price", prices, values, states(world), 0)
-    if isinstance(world, PricingNetwork):
-        value, best, values = network.optimum(world)
-        actions = best if not world.actions.nvec else best.astype(np.int64)
-        return Solution(value, "backward induction, product by product", actions, values, states(world), 0)
     if isinstance(world, Inventory) and discount is None:
         return _lost_sales(world)
     if known.horizon is not None:

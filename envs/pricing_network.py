@@ -1,5 +1,6 @@
 """Dynamic pricing of products that share resources (network revenue management)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -182,6 +183,10 @@ class PricingNetwork:
         """Demand replaced, ladder kept; one number sets the mean over the products."""
         replaced = {name: rescaled(getattr(self.params, name), value, listed=True) for name, value in values.items()}
         return PricingNetwork(replace(self.params, **replaced))
+
+    def grid_size(self) -> int:
+        """Number of states of one slot, without listing them."""
+        return math.prod(int(units) + 1 for units in self.params.capacity)
 
     def grid(self, period: int = 0) -> State:
         """All units left at that slot, those of the last leg running fastest."""

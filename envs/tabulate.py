@@ -113,10 +113,13 @@ def all_states(world: Enumerable) -> State:
 def require_listable(world: Enumerable) -> None:
     """Refuse a world whose states over all periods are too many to list, before any work is done on them.
 
+    A world whose one period can already be too large for memory offers `grid_size()`, which counts without listing.
+
     Raises:
         StateSpaceTooLarge: more than can be listed.
     """
-    size = len(world.grid(0)) * (world.horizon or 1)
+    counted = getattr(world, "grid_size", None)
+    size = (counted() if counted else len(world.grid(0))) * (world.horizon or 1)
     if world.horizon is not None and size > MAX_STATES:
         raise StateSpaceTooLarge(
             f"{world.id} has {size:,} states, at most {MAX_STATES:,} are listed: use a smaller instance or simulation"
