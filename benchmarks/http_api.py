@@ -39,12 +39,12 @@ from online.events import Released
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
 from service.app import create, hand_over_quickly
-from service.decide import BASELINE, Arm, ServedPoint, decide
-from service.embedded import find_server
+from service.deciding.decide import BASELINE, Arm, ServedPoint, decide
+from service.deciding.points import Point
+from service.deciding.registry import Registry
+from service.deciding.releases import Release
 from service.manifest import parse
-from service.points import Point
-from service.registry import Registry
-from service.releases import Release
+from service.processes.embedded import find_server
 from service.settings import Settings
 
 TARGETS = {"decide": 0.5, "predict": 0.7}

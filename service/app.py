@@ -20,14 +20,18 @@ from agents.policy import MAX_SECRET
 from online.log import Blob, Log
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
-from service import openapi
-from service.api import Api
-from service.declarations import Declarations
+from service.deciding.declarations import Declarations
+from service.deciding.points import Point
+from service.deciding.registry import Registry
+from service.deciding.serving import Serving
+from service.deciding.store import Store, StoreThread
+from service.http import openapi
+from service.http.api import Api
+from service.http.operations import Answer, Call, Endpoint, Gate, Handler, Limits, Operation, ShortWay, problem, reply
+from service.http.problems import Fault, ProblemError, shown
+from service.http.telemetry import Telemetry
+from service.http.writer import Writer
 from service.manifest import Manifest, load
-from service.operations import Answer, Call, Endpoint, Gate, Handler, Limits, Operation, ShortWay, problem, reply
-from service.points import Point
-from service.problems import Fault, ProblemError, shown
-from service.registry import Registry
 from service.routes.decisions import Decisions
 from service.routes.jobs import Jobs
 from service.routes.models import Models
@@ -36,11 +40,7 @@ from service.routes.policies import Policies
 from service.routes.predictions import Predictions
 from service.routes.reports import Reports
 from service.routes.system import EVENTS, System
-from service.serving import Serving
 from service.settings import Settings
-from service.store import Store, StoreThread
-from service.telemetry import Telemetry
-from service.writer import Writer
 
 NAME = "api"
 FEED = "/v1/feed"

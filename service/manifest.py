@@ -20,9 +20,9 @@ from envs.dynamics import World
 from online import durations
 from online.join import OutcomeSpec
 from online.specs import ModelSpec, SpecError, model_spec
-from service.decoding import explain
-from service.problems import Fault, shown
-from service.releases import Mode
+from service.deciding.releases import Mode
+from service.http.decoding import explain
+from service.http.problems import Fault, shown
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _NAME_ALLOWED = "a name of lower-case letters, digits, - and _, beginning with a letter, at most 63 long"

@@ -25,11 +25,11 @@ from online.memory_log import MemoryBlob, MemoryLog
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
 from online.worker import Pace, Worker
-from service.api import Api
 from service.app import create
-from service.declarations import Declarations
-from service.learners import Roster
+from service.deciding.declarations import Declarations
+from service.http.api import Api
 from service.manifest import parse
+from service.processes.learners import Roster
 from service.settings import Settings
 
 

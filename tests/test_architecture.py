@@ -71,7 +71,7 @@ def test_every_module_below_service_is_a_declared_core_or_a_known_shell() -> Non
     assert modules - cores - shells == set()
 
 
-@pytest.mark.parametrize("module", ["service.app", "service.learners"])
+@pytest.mark.parametrize("module", ["service.app", "service.processes.learners"])
 def test_serving_processes_load_neither_torch_nor_stable_baselines(module: str) -> None:
     program = f"import sys, {module}; print(sorted({{'torch', 'stable_baselines3', 'sb3_contrib'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from service import client as module
-from service.client import Client, ServiceError, Stop, Stopped
+from service.outside import client as module
+from service.outside.client import Client, ServiceError, Stop, Stopped
 
 Reply = tuple[int, dict[str, str], bytes]
 

@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 from agents.policy import Exploration, FixedAction, Greedy, Mixture, Table, explore, restrict
-from service.decide import BASELINE, Arm, ServedPoint, decide
+from service.deciding.decide import BASELINE, Arm, ServedPoint, decide
+from service.deciding.points import Exploring, Point
+from service.deciding.releases import Release
 from service.manifest import parse_point
-from service.points import Exploring, Point
-from service.releases import Release
 
 SECRET = b"a secret of the tests, long enough"
 PRICES = [1.0, 1.5, 2.0, 2.5, 3.0]

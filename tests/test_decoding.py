@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
-from service.decoding import Decoder
-from service.problems import ProblemError
+from service.http.decoding import Decoder
+from service.http.problems import ProblemError
 
 
 class Inner(Struct, forbid_unknown_fields=True):

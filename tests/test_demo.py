@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.embedded import EmbeddedRedis, find_server
-from service.folder import DataFolder
+from service.processes.embedded import EmbeddedRedis, find_server
+from service.processes.folder import DataFolder
 
 QUICK_S = 10.0
 SOON_S = 60.0

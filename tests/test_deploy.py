@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.embedded import _CONFIG
+from service.processes.embedded import _CONFIG
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

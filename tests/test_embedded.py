@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.embedded import EmbeddedError, EmbeddedRedis, ServerBinary, find_server
-from service.folder import DataFolder, FolderInUseError
+from service.processes.embedded import EmbeddedError, EmbeddedRedis, ServerBinary, find_server
+from service.processes.folder import DataFolder, FolderInUseError
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_an_orphaned_server_still_holds_the_folder_and_its_end_frees_it(tmp_path
     program = """
 import sys
 from pathlib import Path
-from service.embedded import EmbeddedRedis, find_server
-from service.folder import DataFolder
+from service.processes.embedded import EmbeddedRedis, find_server
+from service.processes.folder import DataFolder
 server = EmbeddedRedis(DataFolder(Path(sys.argv[1])), find_server())
 server.start()
 print(server.process.pid, server.socket.parent, flush=True)

@@ -66,7 +66,7 @@ def test_after_waits_for_the_entry_or_says_that_it_is_not_there_yet(service, mon
     entry = teach(service)
     answer = service.post(f"{CHURN}/predict", {"features": {"x": 1.0}, "after": entry, "learn": False})
     assert answer["model"]["learned"] == 40
-    monkeypatch.setattr("service.serving._SETTLE_S", 0.2)
+    monkeypatch.setattr("service.deciding.serving._SETTLE_S", 0.2)
     unseen = service.post(f"{CHURN}/events", {"features": {"x": 1.0}, "label": True})["entry"]
     problem = service.refused(f"{CHURN}/predict", {"features": {"x": 1.0}, "after": unseen})
     assert problem["status"] == 503

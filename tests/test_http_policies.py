@@ -3,7 +3,7 @@
 import pytest
 
 from agents.bundle import Actions, ObservationField
-from service.registry import Registry
+from service.deciding.registry import Registry
 
 PRICE = "/v1/decisions/price"
 POLICIES = "/v1/policies/price"

@@ -9,11 +9,11 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from online.log import START, EntryId, LogUnavailable
-from service import feed
-from service.feed import Note
-from service.operations import Answer, Endpoint, Gate, Limits, Operation
+from service.deciding import feed
+from service.deciding.feed import Note
+from service.http.operations import Answer, Endpoint, Gate, Limits, Operation
+from service.http.telemetry import Telemetry
 from service.routes.system import System
-from service.telemetry import Telemetry
 
 PRICE = "/v1/decisions/price"
 CONTEXT = {"stock": 3, "period": 2}

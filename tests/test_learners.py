@@ -9,9 +9,10 @@ from online.events import Observed, digest, draft_id, encode
 from online.log import Draft, EntryId, Partition
 from online.memory_log import MemoryBlob, MemoryLog
 from online.worker import Worker
-from service import feed, learners
-from service.learners import Watch, folds
+from service.deciding import feed
 from service.manifest import parse
+from service.processes import learners
+from service.processes.learners import Watch, folds
 
 DEMAND = Partition("model:demand")
 DECLARED: dict[str, Any] = {

@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from agents.policy import Exploration
+from service.deciding.points import Point
 from service.manifest import Manifest, ManifestError, load, parse
-from service.points import Point
 
 MANIFEST = {
     "models": {

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from online.memory_log import MemoryBlob, MemoryLog
-from service import feed, narration
-from service.feed import Note
-from service.narration import Errors, Narrator, Tail
+from service.deciding import feed
+from service.deciding.feed import Note
+from service.processes import narration
+from service.processes.narration import Errors, Narrator, Tail
 
 
 class Recorder:

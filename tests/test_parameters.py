@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service import parameters
-from service.parameters import ParameterError
+from service.outside import parameters
+from service.outside.parameters import ParameterError
 
 
 def test_each_form_of_value_becomes_what_it_looks_like() -> None:

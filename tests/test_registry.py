@@ -6,9 +6,9 @@ import pytest
 from agents.bundle import Actions, BundleError, Card, ObservationField, pack
 from online.events import Released
 from online.memory_log import MemoryBlob
-from service.jobs import Job
-from service.registry import STALE_S, Registry
-from service.releases import Release, ReleaseError, fold, promotion, rollback
+from service.deciding.jobs import Job
+from service.deciding.registry import STALE_S, Registry
+from service.deciding.releases import Release, ReleaseError, fold, promotion, rollback
 
 T0 = 1_700_000_000.0
 

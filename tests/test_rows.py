@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from service import rows
-from service.rows import RowError
+from service.outside import rows
+from service.outside.rows import RowError
 
 ROWS = [{"price": 2.5, "kind": "red", "sold": 1}, {"price": 3, "kind": None, "sold": 0}]
 

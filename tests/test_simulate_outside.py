@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from envs.dynamics import ParamsError
-from service.outside import FIXED, FROZEN, ORACLE, Account, Episode, Outside, Regime, hidden_world, regime
-from service.outside import changed as changed_world
+from service.outside.episodes import FIXED, FROZEN, ORACLE, Account, Episode, Outside, Regime, hidden_world, regime
+from service.outside.episodes import changed as changed_world
 
 PARAMS = {"stock": 20, "periods": 50, "volume": 2.718281828, "sensitivity": 1, "prices": "0.5:4.25:0.25"}
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from service import children
-from service.children import CANNOT_START, Child, Program
-from service.supervisor import Fleet, StartError, free_port
+from service.processes import children
+from service.processes.children import CANNOT_START, Child, Program
+from service.processes.supervisor import Fleet, StartError, free_port
 
 
 class Recorder:
@@ -189,8 +189,8 @@ def test_no_child_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     parent = f"""
 import os, sys, time
 from pathlib import Path
-from service import children
-from service.children import Child, Program
+from service.processes import children
+from service.processes.children import Child, Program
 pids = []
 for name in ('a', 'b'):
     child = Child(Program(name, [sys.executable, '-c', {STUBBORN!r}], dict(os.environ), Path({str(tmp_path)!r}) / name))

@@ -11,13 +11,14 @@ from agents import train
 from online.events import Released
 from online.log import Appended, Conflict, Draft, EntryId, LogUnavailable, Partition
 from online.memory_log import MemoryBlob, MemoryLog
-from service import feed, trainer
-from service.feed import FEED
-from service.jobs import Job
+from service.deciding import feed
+from service.deciding.feed import FEED
+from service.deciding.jobs import Job
+from service.deciding.registry import Registry
+from service.deciding.releases import Hold
 from service.manifest import Manifest, parse
-from service.registry import Registry
-from service.releases import Hold
-from service.trainer import Adapter
+from service.processes import trainer
+from service.processes.trainer import Adapter
 
 NOBODY = False
 PRICE: dict[str, Any] = {

@@ -8,8 +8,8 @@ import pytest
 
 from online.log import START, Appended, Conflict, Draft, LogUnavailable, Partition
 from online.memory_log import MemoryLog
-from service.problems import ProblemError
-from service.writer import Writer, WriterLimits
+from service.http.problems import ProblemError
+from service.http.writer import Writer, WriterLimits
 
 POINT = Partition("point:price", 0)
 MODEL = Partition("model:churn", 0)

@@ -24,12 +24,12 @@ from online.redis_client import connect
 from online.redis_log import RedisLog
 from online.specs import ModelSpec
 from service import manifest as declarations
-from service import rows as files
 from service.commands.output import CommandError, UsageError, console, finish, shown, table
-from service.embedded import EmbeddedError, EmbeddedRedis, find_server
-from service.folder import DataFolder
 from service.manifest import ManifestError
-from service.rows import RowError
+from service.outside import rows as files
+from service.outside.rows import RowError
+from service.processes.embedded import EmbeddedError, EmbeddedRedis, find_server
+from service.processes.folder import DataFolder
 
 _DATA_SETS: Mapping[str, Callable[[], FileDataset]] = {
     name: kind

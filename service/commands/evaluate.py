@@ -17,9 +17,9 @@ from envs.continuum import best_fixed_price
 from envs.dynamics import ParamsError, World
 from envs.pricing import Pricing
 from envs.tabulate import StateSpaceTooLarge
-from service import parameters
 from service.commands.output import CommandError, UsageError, finish, percent, table
-from service.parameters import ParameterError
+from service.outside import parameters
+from service.outside.parameters import ParameterError
 
 EXACT = "exact"
 BEST_FIXED = "best-fixed-price"

@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
-from service import rows
-from service.client import Client, ServiceError, Stop
 from service.commands.output import CommandError, UsageError, console, finish
-from service.rows import RowError
+from service.outside import rows
+from service.outside.client import Client, ServiceError, Stop
+from service.outside.rows import RowError
 
 _BATCH = 1000
 _PATIENCE_S = 60.0

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from service.client import Client, ServiceError, Stop
 from service.commands.output import CommandError, UsageError, finish, percent, shown, table
+from service.outside.client import Client, ServiceError, Stop
 
 _PATIENCE_S = 2.0
 

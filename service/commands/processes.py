@@ -23,14 +23,14 @@ def api() -> None:
 
 def learner() -> None:
     """Learn until SIGTERM."""
-    from service import learners
+    from service.processes import learners
 
     _run(learners.run)
 
 
 def adapter() -> None:
     """Train until SIGTERM."""
-    from service import trainer
+    from service.processes import trainer
 
     _run(trainer.run)
 

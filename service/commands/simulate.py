@@ -11,12 +11,12 @@ from rich.console import Console
 
 from envs.dynamics import ParamsError
 from envs.tabulate import StateSpaceTooLarge
-from service import parameters
-from service.client import ServiceError, Stop
 from service.commands.output import CommandError, UsageError, console, finish, percent, shown, table
-from service.outside import FIXED, FROZEN, ORACLE, Account, Regime
-from service.parameters import ParameterError
-from service.simulate import Plan, Progress, Result, fresh_run, simulate
+from service.outside import parameters
+from service.outside.client import ServiceError, Stop
+from service.outside.episodes import FIXED, FROZEN, ORACLE, Account, Regime
+from service.outside.parameters import ParameterError
+from service.outside.simulate import Plan, Progress, Result, fresh_run, simulate
 
 _NAMES = {FIXED: "best fixed action", FROZEN: "optimum before the change", ORACLE: "oracle"}
 

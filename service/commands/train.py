@@ -16,10 +16,10 @@ from agents.environments import train_environment
 from agents.tune import read_preset
 from envs import worlds
 from envs.dynamics import ParamsError
-from service import parameters
 from service.commands import operate
 from service.commands.output import CommandError, UsageError, console, finish, percent, shown
-from service.parameters import ParameterError
+from service.outside import parameters
+from service.outside.parameters import ParameterError
 
 _LINE_EVERY = 10
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from agents.tune import Tuned, as_toml, tune
 from envs import worlds
 from envs.dynamics import ParamsError
-from service import parameters
 from service.commands.output import CommandError, UsageError, console, finish, percent, shown
-from service.parameters import ParameterError
+from service.outside import parameters
+from service.outside.parameters import ParameterError
 
 
 def run(

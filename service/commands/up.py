@@ -13,9 +13,9 @@ from online.redis_client import connect
 from online.redis_log import RedisLog
 from service import settings as environment
 from service.commands.output import CommandError, UsageError
-from service.narration import Errors, Narrator, Tail
+from service.processes.narration import Errors, Narrator, Tail
+from service.processes.supervisor import SERVICES, Plan, StartError, up
 from service.settings import Settings, SettingsError
-from service.supervisor import SERVICES, Plan, StartError, up
 
 _SHOP = "shop"
 _POINT, _MODEL = "price", "demand"

@@ -8,13 +8,13 @@ from msgspec.structs import replace
 from online.events import Activated, Decided, EventError, Rewarded, decode, digest, draft_id, encode, scoped_id
 from online.join import Standing, parse_standing, standing_field
 from online.log import Conflict, Draft, Entry, Log, Partition, token
-from service.api import Api
-from service.batches import BatchAnswer, Rejected, answered, is_batch, rejection, sift
-from service.decide import BASELINE, CALLER, decide
-from service.decoding import Decoder
-from service.operations import Answer, Call, Operation, Parameter, flag, reply
-from service.points import WHOLE_VECTOR, Action, EventTime, Identifier, Point
-from service.problems import NOTHING, Fault, Plain, ProblemError, invalid, shown
+from service.deciding.decide import BASELINE, CALLER, decide
+from service.deciding.points import WHOLE_VECTOR, Action, EventTime, Identifier, Point
+from service.http.api import Api
+from service.http.batches import BatchAnswer, Rejected, answered, is_batch, rejection, sift
+from service.http.decoding import Decoder
+from service.http.operations import Answer, Call, Operation, Parameter, flag, reply
+from service.http.problems import NOTHING, Fault, Plain, ProblemError, invalid, shown
 
 ONLY_OUTCOME = "outcome"
 """The outcome id of a decision that gets one outcome and whose caller named none."""

@@ -2,10 +2,10 @@
 
 from msgspec import Struct
 
-from service.api import Api
-from service.jobs import Job
-from service.operations import Answer, Call, Operation, reply
-from service.problems import Fault, Kind, ProblemError, shown
+from service.deciding.jobs import Job
+from service.http.api import Api
+from service.http.operations import Answer, Call, Operation, reply
+from service.http.problems import Fault, Kind, ProblemError, shown
 
 
 class JobsAnswer(Struct, frozen=True):

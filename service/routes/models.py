@@ -7,16 +7,16 @@ from msgspec import UNSET, Meta, Struct, to_builtins
 from online.events import Drifted, EventError, Rejected, decode, decode_reports, digest, draft_id, encode
 from online.fold import replay_of
 from online.log import Conflict, Draft, EntryId, token
-from service.api import Api
-from service.declarations import BreakingError, Declared, check_model
-from service.decoding import Decoder
+from service.deciding.declarations import BreakingError, Declared, check_model
+from service.deciding.serving import ServedModel
+from service.deciding.store import Store
+from service.http.api import Api
+from service.http.decoding import Decoder
+from service.http.operations import Answer, Call, Operation, Parameter, flag, integer, reply
+from service.http.problems import Fault, ProblemError, shown
 from service.manifest import ManifestError, parse_model
-from service.operations import Answer, Call, Operation, Parameter, flag, integer, reply
-from service.problems import Fault, ProblemError, shown
 from service.routes.decisions import WriteAnswer, conflict
 from service.routes.predictions import partition_of
-from service.serving import ServedModel
-from service.store import Store
 
 
 class Alarm(Struct, frozen=True):

@@ -6,17 +6,17 @@ import numpy as np
 from msgspec import Struct
 
 from envs.dynamics import Field
-from service.api import Api
-from service.decide import ServedPoint
-from service.declarations import BreakingError, Declared, check_point
-from service.decoding import Decoder
+from service.deciding.decide import ServedPoint
+from service.deciding.declarations import BreakingError, Declared, check_point
+from service.deciding.points import Action, Point
+from service.deciding.releases import Release
+from service.deciding.store import Store
+from service.http.api import Api
+from service.http.decoding import Decoder
+from service.http.operations import Answer, Call, Operation, Parameter, reply
+from service.http.problems import Fault, ProblemError, shown
 from service.manifest import ManifestError, parse_point
-from service.operations import Answer, Call, Operation, Parameter, reply
-from service.points import Action, Point
-from service.problems import Fault, ProblemError, shown
-from service.releases import Release
 from service.routes.decisions import WriteAnswer
-from service.store import Store
 
 
 class FieldDescription(Struct, frozen=True):

@@ -9,15 +9,15 @@ from msgspec.structs import replace
 from agents.bundle import BundleError
 from agents.runtime import load
 from online.events import Released
-from service.api import Api
-from service.decoding import Decoder
-from service.jobs import Job
-from service.operations import Answer, Call, Operation, Parameter, reply
-from service.points import Identifier, Point
-from service.problems import Fault, ProblemError, invalid, shown
-from service.registry import Registered
-from service.releases import Hold, Mode, Release, ReleaseError, promotion, rollback
-from service.store import Store
+from service.deciding.jobs import Job
+from service.deciding.points import Identifier, Point
+from service.deciding.registry import Registered
+from service.deciding.releases import Hold, Mode, Release, ReleaseError, promotion, rollback
+from service.deciding.store import Store
+from service.http.api import Api
+from service.http.decoding import Decoder
+from service.http.operations import Answer, Call, Operation, Parameter, reply
+from service.http.problems import Fault, ProblemError, invalid, shown
 
 BUNDLE = "application/octet-stream"
 _SCHEMA = {"type": "string", "format": "binary", "description": "A bundle, as `trimtab train --out` writes it"}

@@ -10,14 +10,14 @@ from online.features import FeatureError
 from online.log import Conflict, Draft, EntryId, Partition, parse_token, token
 from online.model import Prediction
 from online.tasks import LabelError
-from service.api import Api
-from service.batches import BatchAnswer, answered, is_batch, rejection, sift
-from service.decoding import Decoder
-from service.operations import Answer, Call, Operation, reply
-from service.points import EventTime, Identifier
-from service.problems import NOTHING, ProblemError, invalid
+from service.deciding.points import EventTime, Identifier
+from service.deciding.serving import ServedModel
+from service.http.api import Api
+from service.http.batches import BatchAnswer, answered, is_batch, rejection, sift
+from service.http.decoding import Decoder
+from service.http.operations import Answer, Call, Operation, reply
+from service.http.problems import NOTHING, ProblemError, invalid
 from service.routes.decisions import conflict
-from service.serving import ServedModel
 
 Features = dict[str, Scalar]
 

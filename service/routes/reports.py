@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from service import export, joined
-from service.api import Api
-from service.decide import ServedPoint
-from service.joined import Joined
-from service.operations import Answer, Call, Operation, Parameter, integer, reply
-from service.problems import Kind, invalid
-from service.report import PointReport, report
+from service.deciding import export, joined
+from service.deciding.decide import ServedPoint
+from service.deciding.joined import Joined
+from service.deciding.report import PointReport, report
+from service.deciding.store import Store
+from service.http.api import Api
+from service.http.operations import Answer, Call, Operation, Parameter, integer, reply
+from service.http.problems import Kind, invalid
 from service.routes.decisions import partition_of
-from service.store import Store
 
 T = TypeVar("T")
 

@@ -11,14 +11,14 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from online.log import EntryId
-from service import telemetry
-from service.api import Api
-from service.feed import Note
-from service.jobs import Job
-from service.operations import Answer, Call, Operation, reply
-from service.problems import Kind, ProblemError
-from service.releases import Release
-from service.serving import PointState, Served
+from service.deciding.feed import Note
+from service.deciding.jobs import Job
+from service.deciding.releases import Release
+from service.deciding.serving import PointState, Served
+from service.http import telemetry
+from service.http.api import Api
+from service.http.operations import Answer, Call, Operation, reply
+from service.http.problems import Kind, ProblemError
 
 HTML = "text/html; charset=utf-8"
 EVENTS = "text/event-stream"

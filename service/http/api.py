@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.decide import ServedPoint
-from service.problems import invalid, unknown
-from service.serving import ServedModel, Serving
-from service.store import StoreThread
-from service.telemetry import Telemetry
-from service.writer import Writer
+from service.deciding.decide import ServedPoint
+from service.deciding.serving import ServedModel, Serving
+from service.deciding.store import StoreThread
+from service.http.problems import invalid, unknown
+from service.http.telemetry import Telemetry
+from service.http.writer import Writer
 
 AHEAD_S = 300.0
 """A live event may say that it happened so far in the future; more is a wrong clock or a wrong unit."""

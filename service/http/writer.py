@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from online.log import Appended, Conflict, Draft, Log, LogUnavailable, Partition
-from service.problems import ProblemError
+from service.http.problems import ProblemError
 
 Outcome: TypeAlias = Appended | Conflict
 

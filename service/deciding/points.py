@@ -15,9 +15,9 @@ from agents.policy import Array, Exploration, FixedAction, Policy, explore
 from envs import worlds
 from envs.dynamics import Field, World
 from online.events import Decided
-from service.decoding import Decoder
+from service.http.decoding import Decoder
+from service.http.problems import NOTHING, invalid
 from service.manifest import PointSpec
-from service.problems import NOTHING, invalid
 
 Action: TypeAlias = float | list[int]
 Row = NDArray[np.float32]

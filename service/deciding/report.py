@@ -12,8 +12,8 @@ from msgspec import Struct
 from agents import ope
 from agents.estimators import from_influence
 from agents.policy import Array, Exploration, explore
-from service.decide import Arm, ServedPoint
-from service.joined import Joined
+from service.deciding.decide import Arm, ServedPoint
+from service.deciding.joined import Joined
 
 MODES_THAT_EXPLORE = ("shadow", "canary", "live")
 

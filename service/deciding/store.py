@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from online.log import Blob, Log, LogUnavailable
-from service.declarations import Declarations
-from service.problems import ProblemError
-from service.registry import Registry
+from service.deciding.declarations import Declarations
+from service.deciding.registry import Registry
+from service.http.problems import ProblemError
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import csv, parquet
 
 from online.log import token
-from service.joined import Joined
-from service.points import Point
+from service.deciding.joined import Joined
+from service.deciding.points import Point
 from service.routes.decisions import partition_of
 
 PARQUET = "application/vnd.apache.parquet"

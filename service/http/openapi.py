@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from service.operations import NDJSON, Operation
-from service.problems import KINDS, MEDIA_TYPE, Problem
+from service.http.operations import NDJSON, Operation
+from service.http.problems import KINDS, MEDIA_TYPE, Problem
 
 _TEMPLATE = "#/components/schemas/{name}"
 _EVERYWHERE = ("overloaded", "internal")

@@ -20,15 +20,15 @@ from online.model import Prediction
 from online.snapshot import SealBroken, open_sealed, sealed_parts
 from online.specs import ModelSpec, build
 from online.tasks import Task, task_of
-from service import feed
-from service.decide import BASELINE, Arm, ServedPoint
-from service.feed import Heartbeat, Note
-from service.jobs import Job
+from service.deciding import feed
+from service.deciding.decide import BASELINE, Arm, ServedPoint
+from service.deciding.feed import Heartbeat, Note
+from service.deciding.jobs import Job
+from service.deciding.points import Point
+from service.deciding.releases import Release
+from service.deciding.store import Store
+from service.http.problems import ProblemError
 from service.manifest import Manifest
-from service.points import Point
-from service.problems import ProblemError
-from service.releases import Release
-from service.store import Store
 
 EVERY_S = 0.1
 RECENT_S = 600.0

@@ -1,7 +1,7 @@
 """Operations: what the HTTP interface can do, as values, and the ASGI shell that runs one.
 
 A handler is `async (call) -> Answer`: raw bytes in, raw bytes out, decoded with msgspec. Hot routes pay for nothing
-else; the OpenAPI document is made from the same values (`service.openapi`).
+else; the OpenAPI document is made from the same values (`service.http.openapi`).
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from service.decoding import too_wide
-from service.problems import MEDIA_TYPE, Kind, ProblemError, invalid
+from service.http.decoding import too_wide
+from service.http.problems import MEDIA_TYPE, Kind, ProblemError, invalid
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

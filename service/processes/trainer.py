@@ -25,16 +25,16 @@ from online.events import Released
 from online.log import Blob, Log, LogUnavailable
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
-from service import feed
-from service.declarations import Declarations
-from service.feed import Note
-from service.jobs import FINAL, Job
+from service.deciding import feed
+from service.deciding.declarations import Declarations
+from service.deciding.feed import Note
+from service.deciding.jobs import FINAL, Job
+from service.deciding.points import Point
+from service.deciding.registry import Registry
+from service.deciding.releases import Release
+from service.deciding.training import OrderError, read
 from service.manifest import Manifest, load
-from service.points import Point
-from service.registry import Registry
-from service.releases import Release
 from service.settings import Settings
-from service.training import OrderError, read
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from agents.bundle import Bundle, BundleError, Card, unpack
 from online.events import Released, decode, digest, encode
 from online.log import START, Appended, Blob, Conflict, Draft, Entry, EntryId, Log, Partition
-from service import jobs as job_events
-from service.jobs import FINAL, Claimed, Ended, Job, Jobs, State, Submitted
-from service.releases import Hold, Mode, Release, fold
+from service.deciding import jobs as job_events
+from service.deciding.jobs import FINAL, Claimed, Ended, Job, Jobs, State, Submitted
+from service.deciding.releases import Hold, Mode, Release, fold
 
 JOBS = Partition("jobs", 0)
 STALE_S = 60.0
@@ -52,7 +52,7 @@ class Registry:
         """Stores a bundle for a point and names it by its digest; the same bundle again changes nothing.
 
         Args:
-            check: Raises where a card does not fit the point (`service.points.Point.check`).
+            check: Raises where a card does not fit the point (`service.deciding.points.Point.check`).
 
         Raises:
             BundleError: The bytes are no intact bundle, or `check` refused its card.

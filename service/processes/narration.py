@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 from online.log import EntryId, Log, LogUnavailable
-from service import feed
-from service.feed import FEED
-from service.supervisor import Terminal
+from service.deciding import feed
+from service.deciding.feed import FEED
+from service.processes.supervisor import Terminal
 
 _LOOK_EVERY_S = 1.0
 _ERRORS_EVERY_S = 10.0

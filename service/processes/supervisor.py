@@ -14,9 +14,9 @@ from typing import Protocol
 import httpx
 from pydantic import SecretStr
 
-from service.children import CANNOT_START, Child, Program, tied
-from service.embedded import EmbeddedError, EmbeddedRedis, find_server
-from service.folder import DataFolder, FolderInUseError
+from service.processes.children import CANNOT_START, Child, Program, tied
+from service.processes.embedded import EmbeddedError, EmbeddedRedis, find_server
+from service.processes.folder import DataFolder, FolderInUseError
 from service.settings import Settings
 
 SERVICES = ("api", "learner", "adapter")

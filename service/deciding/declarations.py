@@ -13,8 +13,8 @@ from msgspec import Struct
 from online.events import digest
 from online.log import START, Conflict, Draft, Entry, Log, Partition
 from online.specs import ModelSpec
+from service.deciding.points import Point
 from service.manifest import Manifest, ManifestError, PointSpec, parse_model, parse_point
-from service.points import Point
 
 DECLARED = Partition("declared", 0)
 Kind: TypeAlias = Literal["model", "point"]

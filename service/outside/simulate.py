@@ -14,8 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from service.client import Client, ServiceError, Stop, Stopped
-from service.outside import FIXED, ORACLE, RIVALS, Account, Episode, Outside, Regime, changed, hidden_world, regime
+from service.outside.client import Client, ServiceError, Stop, Stopped
+from service.outside.episodes import (
+    FIXED,
+    ORACLE,
+    RIVALS,
+    Account,
+    Episode,
+    Outside,
+    Regime,
+    changed,
+    hidden_world,
+    regime,
+)
 
 _BATCH = 500
 

@@ -8,16 +8,16 @@ import numpy as np
 
 from agents.policy import Array, Policy, draw, sample
 from online.events import Decided, scoped_id
-from service.points import Action, Mask, Point, Row
-from service.problems import invalid
-from service.releases import Release
+from service.deciding.points import Action, Mask, Point, Row
+from service.deciding.releases import Release
+from service.http.problems import invalid
 
 BASELINE = "baseline"
 CALLER = "caller"
 
 
 class DecisionRequest(Protocol):
-    """What a decoded request holds; `service.points.request_struct` makes the struct of each point."""
+    """What a decoded request holds; `service.deciding.points.request_struct` makes the struct of each point."""
 
     context: Any
     id: str | None

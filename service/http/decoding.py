@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from service.problems import Fault, ProblemError, shown
+from service.http.problems import Fault, ProblemError, shown
 
 T = TypeVar("T")
 

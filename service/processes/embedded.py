@@ -21,7 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.folder import DataFolder
+from service.processes.folder import DataFolder
 
 _LONGEST_SOCKET_PATH = 100  # sockaddr_un holds 107 bytes; Redis cuts what is longer without a word
 _GRACE_S = 10.0

@@ -16,11 +16,11 @@ from online.log import Blob, Log, LogUnavailable, Partition
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
 from online.worker import Worker, work
-from service import feed
-from service.declarations import Declarations
-from service.feed import Note
+from service.deciding import feed
+from service.deciding.declarations import Declarations
+from service.deciding.feed import Note
+from service.deciding.points import Point
 from service.manifest import Manifest, load
-from service.points import Point
 from service.settings import Settings
 
 NAME = "learner"

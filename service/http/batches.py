@@ -5,9 +5,9 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from service.decoding import too_wide
-from service.operations import NDJSON, Answer, Call, reply
-from service.problems import ProblemError
+from service.http.decoding import too_wide
+from service.http.operations import NDJSON, Answer, Call, reply
+from service.http.problems import ProblemError
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""What is served and decided, and the records of it: points, releases, jobs, notes, reports."""
