@@ -6,12 +6,14 @@ all, and holds the original bytes of every event.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from typing import TypeVar
+from urllib.parse import quote, unquote
 
 import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from online.log import START, Entry, EntryId, Partition
@@ -29,26 +31,68 @@ SCHEMA = pa.schema(
 )
 
 
+WHOLE = 100_000
+"""Entries of a file that is left as it is; shorter ones become part of the next file that is as long."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the archive holds of one partition: running numbers, files, bytes on disk, append times."""
+
+    partition: Partition
+    first: int
+    last: int
+    files: int
+    size: int
+    since: float
+    until: float
+
+
 class Archive:
-    """A `History` in a folder of Parquet files.
+    """A `History` in a folder of Parquet files; one object per thread.
 
     The owner of a partition writes; one that was frozen and does not know yet that it was replaced may write too. That
-    is harmless: both copy the same entries, so that files may overlap, but never differ.
+    is harmless: both copy the same entries, so that files may overlap, but never differ. A file that another one
+    contains is removed once that one is durable.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._ends: dict[Path, EntryId] = {}
+        self._open: tuple[Path, pa.Table, list[EntryId]] | None = None
+
+    def partitions(self) -> list[Partition]:
+        """All partitions of which something is kept."""
+        folders = sorted({file.parent for file in self._folder.glob("*/*/*.parquet")})
+        return sorted(Partition(unquote(folder.parent.name), int(folder.name)) for folder in folders)
+
+    def kept(self, partition: Partition) -> Kept:
+        """What is kept of a partition; of one that `partitions` lists."""
+        files = self._files(partition)
+        since, until = (pq.read_table(file, columns=["at"])["at"] for file in (files[0], files[-1]))
+        size = sum(file.stat().st_size for file in files)
+        last = max(map(_last_number, files))
+        return Kept(partition, _first_number(files[0]), last, len(files), size, since[0].as_py(), until[-1].as_py())
 
     def end(self, partition: Partition) -> EntryId:
         """The last entry kept, `START` if none."""
-        return self._last(partition)[1]
+        return _again(lambda: self._last(partition)[1])
 
     def _last(self, partition: Partition) -> tuple[int, EntryId]:
         files = self._files(partition)
         if not files:
             return 0, START
         longest = max(files, key=_last_number)
-        return _last_number(longest), EntryId.parse(_about(longest)["last"])
+        return _last_number(longest), self._end(longest)
+
+    def _end(self, file: Path) -> EntryId:
+        """The last entry of a file; files never change."""
+        if file not in self._ends:
+            about = json.loads(pq.read_schema(file).metadata[b"trimtab"])
+            self._ends[file] = EntryId.parse(about["last"])
+        return self._ends[file]
 
     def keep(self, partition: Partition, entries: Sequence[Entry]) -> None:
         """Keep entries that follow the last one, durably; those that are here already are passed over.
@@ -56,33 +100,69 @@ class Archive:
         Raises:
             ValueError: Entries between the last one kept and these are missing.
         """
-        number, end = self._last(partition)
+        number, end = _again(lambda: self._last(partition))
         entries = [entry for entry in entries if entry.id > end]
         if not entries:
             return
         if entries[0].number != number + 1:
             raise ValueError(f"{partition}: the entry {entries[0].number} does not follow {number}, the last one kept")
-        about = {"partition": str(partition), "first": str(entries[0].id), "last": str(entries[-1].id), "version": 1}
         rows = [(*entry.id, *entry[1:]) for entry in entries]
         columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), SCHEMA.types, strict=True)]
-        table = pa.Table.from_arrays(columns, schema=SCHEMA.with_metadata({"trimtab": json.dumps(about)}))
+        table = pa.Table.from_arrays(columns, schema=SCHEMA)
+        first, absorbed = entries[0].number, []
+        for file in reversed(self._files(partition)):
+            # As with the digits of a binary counter: every entry is written again only a few times, ever.
+            if _last_number(file) != first - 1 or not _count(file) <= table.num_rows <= WHOLE - _count(file):
+                break
+            table = pa.concat_tables([pq.read_table(file, schema=SCHEMA), table])
+            first = _first_number(file)
+            absorbed.append(file)
+        self._write(partition, table, first, entries[-1])
+        for file in absorbed:
+            file.unlink(missing_ok=True)
+            self._ends.pop(file, None)
+
+    def _write(self, partition: Partition, table: pa.Table, first: int, last: Entry) -> None:
+        about = {"partition": str(partition), "first": first, "last": str(last.id), "version": 1}
         folder = self._of(partition)
         folder.mkdir(parents=True, exist_ok=True)
-        final = folder / f"{entries[0].number:020d}-{entries[-1].number:020d}.parquet"
+        final = folder / f"{first:020d}-{last.number:020d}.parquet"
         partial = final.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
+        with partial.open("wb") as sink:
+            whole = table.replace_schema_metadata({"trimtab": json.dumps(about)})
+            pq.write_table(whole, sink, compression="zstd")
+            sink.flush()
+            os.fsync(sink.fileno())
         partial.replace(final)
         _sync(folder)
 
     def read(self, partition: Partition, after: EntryId, count: int) -> list[Entry]:
         """Up to ``count`` entries after an id, from one file."""
+        return _again(lambda: self._read(partition, after, count))
+
+    def _read(self, partition: Partition, after: EntryId, count: int) -> list[Entry]:
         for file in self._files(partition):
-            if EntryId.parse(_about(file)["last"]) > after:
-                return list(_entries(pq.read_table(file), after, count))
+            if self._end(file) > after:
+                table, ids = self._loaded(file)
+                begin = bisect_right(ids, after)
+                rows = table.slice(begin, count).to_pylist()
+                return [
+                    Entry(entry_id, row["number"], row["at"], row["event_id"], row["payload"], row["intact"])
+                    for entry_id, row in zip(ids[begin : begin + count], rows, strict=True)
+                ]
         return []
+
+    def _loaded(self, file: Path) -> tuple[pa.Table, list[EntryId]]:
+        """A file's table and ids: whoever replays it reads it in hundreds of small steps."""
+        if self._open is None or self._open[0] != file:
+            table = pq.read_table(file, schema=SCHEMA)
+            pairs = zip(table["ms"].to_pylist(), table["seq"].to_pylist(), strict=True)
+            self._open = file, table, [EntryId(ms, seq) for ms, seq in pairs]
+        return self._open[1:]
+
+    def forget(self) -> None:
+        """Let go of the file that was read last."""
+        self._open = None
 
     def _files(self, partition: Partition) -> list[Path]:
         return sorted(self._of(partition).glob("*.parquet"))
@@ -91,22 +171,26 @@ class Archive:
         return self._folder / quote(partition.subject, safe="") / str(partition.index)
 
 
+def _again(look: Callable[[], T]) -> T:
+    """What a look at the files finds; once more if one of them has become part of another meanwhile."""
+    for _ in range(3):
+        try:
+            return look()
+        except FileNotFoundError:
+            continue
+    return look()
+
+
+def _first_number(file: Path) -> int:
+    return int(file.stem.partition("-")[0])
+
+
 def _last_number(file: Path) -> int:
     return int(file.stem.partition("-")[2])
 
 
-def _about(file: Path) -> dict[str, str]:
-    found: dict[str, str] = json.loads(pq.read_schema(file).metadata[b"trimtab"])
-    return found
-
-
-def _entries(table: pa.Table, after: EntryId, count: int) -> Iterator[Entry]:
-    ms, seq = pa.scalar(after.ms, pa.uint64()), pa.scalar(after.seq, pa.uint64())
-    same_and_newer = pc.and_(pc.equal(table["ms"], ms), pc.greater(table["seq"], seq))
-    newer = pc.or_(pc.greater(table["ms"], ms), same_and_newer)
-    for row in table.filter(newer).slice(0, count).to_pylist():
-        entry_id = EntryId(row["ms"], row["seq"])
-        yield Entry(entry_id, row["number"], row["at"], row["event_id"], row["payload"], row["intact"])
+def _count(file: Path) -> int:
+    return _last_number(file) - _first_number(file) + 1
 
 
 def _sync(folder: Path) -> None:

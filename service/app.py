@@ -155,7 +155,7 @@ def run(settings: Settings) -> None:
     url = settings.redis or ""
 
     def make_log() -> Log:
-        return RedisLog(connect(url, password))
+        return RedisLog(connect(url, password), window=settings.window)
 
     hand_over_quickly()
     app = create(settings, load(settings.manifest), make_log, RedisBlob(connect(url, password)))

@@ -334,6 +334,17 @@ def rejects(
 
 
 @app.command()
+def archive(
+    subject: Annotated[str | None, typer.Argument(help="A model or point; all if left out.")] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="Write its entries there, decoded, as one Parquet file.")] = None,
+    json: Json = False,
+) -> None:
+    """List what the learners have copied out of the log, as Parquet; with --out, decode it into one file."""
+    _do("archive", subject=subject, data=data, out=out, as_json=json)
+
+
+@app.command()
 def doctor(data: Data = None, url: Url = _LOCAL, json: Json = False) -> None:
     """Check what the service needs on this machine, and what runs."""
     _do("doctor", data=data, url=url, as_json=json)

@@ -10,6 +10,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+ARCHIVE = "archive"
+"""Folder, within the data folder, of what learners copy out of the log."""
+
 _PREFIX = "TRIMTAB_"
 
 
@@ -34,6 +37,7 @@ class Settings(BaseSettings):
     )
     redis_password: SecretStr | None = Field(None, description="password of that server")
     redis_server: Path | None = Field(None, description="redis-server to embed instead of the one that comes along")
+    window: int = Field(1_000_000, ge=1_000, description="ids remembered per log partition, about half a kilobyte each")
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8080, ge=0, le=65535, description="port the API listens on; 0: any free one")
     trust_network: bool = Field(False, description="allow a host that others can reach, e.g. inside a container")

@@ -161,3 +161,22 @@ def test_an_entry_that_something_waits_for_is_not_trimmed(make_log: Callable[...
     settle(again)
     feed(log, [Labelled(id="waits", label=True)])
     assert settle(again).counts["labelled"] == 401
+
+
+def test_small_files_become_part_of_larger_ones_and_nothing_is_lost(tmp_path: Path) -> None:
+    archive, reader = Archive(tmp_path), Archive(tmp_path)
+    for first in range(1, 1001):
+        archive.keep(HERE, entries(first, first))
+        if first % 97 == 0:
+            assert reader.end(HERE) == entries(first, first)[0].id
+            assert reader.read(HERE, START, 2_000)[0] == entries(1, 1)[0]
+    found, after = [], START
+    while batch := reader.read(HERE, after, 300):
+        found += batch
+        after = batch[-1].id
+    assert found == entries(1, 1000)
+    files = list(tmp_path.rglob("*.parquet"))
+    assert len(files) <= 10
+    (kept,) = (archive.kept(partition) for partition in archive.partitions())
+    assert (kept.partition, kept.first, kept.last, kept.files) == (HERE, 1, 1000, len(files))
+    assert (kept.since, kept.until) == (1.5, 1500.0)

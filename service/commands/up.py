@@ -22,6 +22,7 @@ _POINT, _MODEL = "price", "demand"
 _RATE = 20.0
 _CALM_MINUTES = 4.0
 _SHIFT = "sensitivity=2"
+_WINDOW = 100_000
 
 
 class Screen:
@@ -53,7 +54,9 @@ def run(manifest: Path | None, data: Path | None, demo: bool, port: int | None) 
     if demo and manifest is None:
         manifest = demo_manifest()
     try:
-        settings = environment.read(manifest=manifest, data=data, port=port)
+        # A demo that runs for weeks must not fill the memory of a laptop with the ids of its shop.
+        window = _WINDOW if demo else None
+        settings = environment.read(manifest=manifest, data=data, port=port, window=window)
         _require(settings.manifest)
         guests = {_SHOP: shop(_RATE)} if demo else {}
         return up(settings, Plan(guests, lambda running: _watch(running, screen)), screen)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from online.archive import Archive
 from online.events import Drifted
 from online.fold import Make
 from online.join import point_fold
@@ -15,15 +16,17 @@ from online.learner import ModelLearner, model_fold
 from online.log import Blob, Log, LogUnavailable, Partition
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
-from online.worker import Worker, work
+from online.worker import Pace, Worker, work
 from service.deciding import feed
 from service.deciding.declarations import Declarations
 from service.deciding.feed import Note
 from service.deciding.points import Point
 from service.manifest import Manifest, load
-from service.settings import Settings
+from service.processes.slots import take_slot
+from service.settings import ARCHIVE, Settings
 
 NAME = "learner"
+PACE = Pace()
 
 _LOOK_EVERY_S = 1.0
 
@@ -156,13 +159,14 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
     client = connect(settings.redis or "", password)
-    log, blob = RedisLog(client), RedisBlob(client)
+    log, blob = RedisLog(client, window=settings.window), RedisBlob(client)
     secret = settings.secret.get_secret_value().encode()
-    # The same name after a restart takes its partitions back at once; on another machine it is another rival.
-    owner = f"{NAME}@{socket.gethostname()}"
+    # The same name after a restart takes its partitions back at once; another slot, or machine, is another rival.
+    owner = f"{NAME}-{take_slot(settings.data, NAME)}@{socket.gethostname()}"
+    archive = Archive(settings.data / ARCHIVE)
 
     def hire(partition: Partition, make: Make) -> Worker:
-        return Worker(log, make, partition, owner, secret=secret)
+        return Worker(log, make, partition, owner, secret=secret, pace=PACE, history=archive)
 
     roster = Roster(Declarations(log, manifest), hire)
     roster()

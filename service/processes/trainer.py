@@ -293,7 +293,8 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
     client = connect(settings.redis or "", password)
-    adapter = Adapter(RedisLog(client), RedisBlob(client), manifest, settings.data / "training", stop.is_set)
+    log = RedisLog(client, window=settings.window)
+    adapter = Adapter(log, RedisBlob(client), manifest, settings.data / "training", stop.is_set)
 
     def asked(*_: object) -> None:
         stop.set()
