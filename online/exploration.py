@@ -99,7 +99,7 @@ class LinUCB:
     nothing about the others: they are refused for off-policy use.
     """
 
-    alpha: float = 1.0
+    alpha: float = 1.5
     spreads = True
 
     def __post_init__(self) -> None:
