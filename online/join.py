@@ -4,7 +4,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -24,6 +24,26 @@ from online.events import (
 from online.fold import Parts, Place, reject_field, rejection
 from online.log import Entry, EntryId
 from online.pending import Early, Pending, Recent, Waiting
+
+
+class Listener(Protocol):
+    """Learns from decisions and what came of them; a part of the fold's state.
+
+    It hears each decision once, with the first outcome that brings fields and comes in time; defaults never.
+    """
+
+    def hear(self, entry: Entry, decided: Decided, fields: Mapping[str, Any], reward: float) -> list[Report]:
+        """Change the state by an outcome, found in this entry; what there is to say about it."""
+
+    def dump(self) -> bytes:
+        """The state, parts apart."""
+
+    def changes(self) -> dict[str, bytes | None]:
+        """The parts that changed since this was asked last."""
+
+    def load(self, data: bytes) -> None:
+        """Go on from what `dump` gave; parts are fetched when they are wanted."""
+
 
 AGGREGATES = ("sum", "mean", "last", "min", "max")
 
@@ -145,8 +165,9 @@ class _Closed(msgspec.Struct, frozen=True):
 class PointLearner:
     """The fold of a point's partition. ``reward_of`` serves outcomes that bring fields instead of a value."""
 
-    def __init__(self, spec: OutcomeSpec, reward_of: RewardOf | None = None) -> None:
+    def __init__(self, spec: OutcomeSpec, reward_of: RewardOf | None = None, listener: Listener | None = None) -> None:
         self.spec = spec
+        self.listener = listener
         self.place = Place()
         self.values: dict[tuple[str, str], Value] = {}
         self.settled = 0
@@ -246,7 +267,14 @@ class PointLearner:
         old = waiting.reward or 0.0
         first = int(waiting.reward is None)
         self._count(waiting, rewarded=first, reward=reward - old, squares=reward * reward - old * old)
-        return self._show(name, event.decision, Standing("rewarded", reward, joined.outcomes))
+        heard = self._heard(entry, waiting, event, value) if first else []
+        return heard + self._show(name, event.decision, Standing("rewarded", reward, joined.outcomes))
+
+    def _heard(self, entry: Entry, waiting: _Open, event: Rewarded, reward: float) -> list[Report]:
+        decided = self._decided.get(waiting.entry)
+        if self.listener is None or event.fields is None or decided is None:
+            return []
+        return self.listener.hear(entry, decided, event.fields, reward)
 
     def _value(self, waiting: _Open, event: Rewarded) -> float:
         if event.value is not None:
@@ -334,11 +362,13 @@ class PointLearner:
 
     def dump(self) -> bytes:
         """The snapshot: everything but the parts."""
-        return pickle.dumps((self.place, self.values, self.settled, self._early.dump()), protocol=5)
+        heard = None if self.listener is None else self.listener.dump()
+        return pickle.dumps((self.place, self.values, self.settled, self._early.dump(), heard), protocol=5)
 
     def changes(self) -> dict[str, bytes | None]:
         """The parts that changed since this was asked last."""
-        return self._open.changes() | self._closed.changes()
+        heard = {} if self.listener is None else self.listener.changes()
+        return self._open.changes() | self._closed.changes() | heard
 
     def index(self) -> dict[str, bytes | None]:
         """The index fields that changed since this was asked last."""
@@ -354,11 +384,16 @@ class PointLearner:
         return min(self._open.deadline(), self._early.deadline())
 
     @classmethod
-    def load(cls, spec: OutcomeSpec, reward_of: RewardOf | None, data: bytes) -> "PointLearner":
+    def load(
+        cls, spec: OutcomeSpec, reward_of: RewardOf | None, data: bytes, listener: Listener | None = None
+    ) -> "PointLearner":
         """The learner that this snapshot was dumped from, parts apart."""
-        learner = cls(spec, reward_of)
-        learner.place, learner.values, learner.settled, early = pickle.loads(data)
+        learner = cls(spec, reward_of, listener)
+        # Snapshots of before there were listeners hold nothing for them.
+        learner.place, learner.values, learner.settled, early, *heard = pickle.loads(data)
         learner._early.restore(early)
+        if listener is not None and heard and heard[0] is not None:
+            listener.load(heard[0])
         return learner
 
     def restore(self, parts: Mapping[str, bytes]) -> None:
@@ -376,10 +411,15 @@ class PointLearner:
                     self._decided[entry.id] = event
 
 
-def point_fold(spec: OutcomeSpec, reward_of: RewardOf | None) -> Callable[[bytes | None, Parts], PointLearner]:
-    """Makes learners of a point, fresh or from a snapshot, for a worker."""
+def point_fold(
+    spec: OutcomeSpec, reward_of: RewardOf | None, listen: Callable[[Parts], Listener | None] | None = None
+) -> Callable[[bytes | None, Parts], PointLearner]:
+    """Makes learners of a point, fresh or from a snapshot, for a worker; `listen` makes the listener of each."""
 
-    def make(snapshot: bytes | None, _: Parts) -> PointLearner:
-        return PointLearner(spec, reward_of) if snapshot is None else PointLearner.load(spec, reward_of, snapshot)
+    def make(snapshot: bytes | None, parts: Parts) -> PointLearner:
+        listener = None if listen is None else listen(parts)
+        if snapshot is None:
+            return PointLearner(spec, reward_of, listener)
+        return PointLearner.load(spec, reward_of, snapshot, listener)
 
     return make

@@ -51,10 +51,23 @@ class GateSpec:
 
 @dataclass(frozen=True)
 class AdaptSpec:
-    """How often the service may retrain by itself: `cooldown` seconds apart, at most `per_day` times."""
+    """How a point follows a changing world.
 
+    Attributes:
+        estimates: Whether live estimates are learned from all keys together, from each key alone, or not at all.
+        cooldown, per_day: The service retrains by itself so many seconds apart, at most so many times a day; with 0
+            it leaves that to people.
+        settle: Seconds between a confirmed suspicion and the recalibration, so that the estimate can settle.
+        watch: Seconds for which a release keeps its predecessor beside it.
+        minutes: Budget of a retraining.
+    """
+
+    estimates: Literal["pooled", "key", "off"] = "pooled"
     cooldown: float = 3600.0
     per_day: int = 6
+    settle: float = 60.0
+    watch: float = 86_400.0
+    minutes: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -113,8 +126,12 @@ class _GateTable(_Table, frozen=True):
 
 
 class _AdaptTable(_Table, frozen=True):
+    estimates: Literal["pooled", "key", "off"] = "pooled"
     cooldown: str | Number = "1h"
     per_day: int = 6
+    settle: str | Number = "1min"
+    watch: str | Number = "1d"
+    minutes: Number = 2.0
 
 
 class _PointTable(_Table, frozen=True):
@@ -193,7 +210,7 @@ def parse_point(name: str, table: Mapping[str, Any]) -> PointSpec:
         exploration=_exploration(path, given, world),
         outcome=_outcome(f"{path}.outcome", given.outcome),
         gate=_gate(f"{path}.gate", given.gate),
-        adapt=_adapt(f"{path}.adapt", given.adapt),
+        adapt=_adapt(f"{path}.adapt", given.adapt, keyed=given.key is not None),
     )
 
 
@@ -279,10 +296,15 @@ def _gate(path: str, table: _GateTable) -> GateSpec:
     return GateSpec(float(table.tolerance), float(table.canary), float(table.confidence))
 
 
-def _adapt(path: str, table: _AdaptTable) -> AdaptSpec:
+def _adapt(path: str, table: _AdaptTable, *, keyed: bool) -> AdaptSpec:
     if not 0 <= table.per_day <= 1440:
         raise ManifestError(f"{path}.per_day", "an integer from 0 to 1440", table.per_day)
-    return AdaptSpec(_seconds(f"{path}.cooldown", table.cooldown), table.per_day)
+    if table.estimates == "key" and not keyed:
+        raise ManifestError(f"{path}.estimates", "pooled or off, where the point declares no key", table.estimates)
+    if not 0 < table.minutes <= 1440:
+        raise ManifestError(f"{path}.minutes", "a number of minutes above 0, at most 1440", table.minutes)
+    waits = {name: _seconds(f"{path}.{name}", getattr(table, name)) for name in ("cooldown", "settle", "watch")}
+    return AdaptSpec(estimates=table.estimates, per_day=table.per_day, minutes=float(table.minutes), **waits)
 
 
 def _seconds(path: str, given: str | Number) -> float:
