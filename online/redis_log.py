@@ -110,7 +110,7 @@ class RedisLog:
             arguments += (draft.id, draft.digest, header, draft.payload)
         with unavailable(f"append {len(drafts)} entries to {partition}"):
             replies = self._append((keys.entries, keys.ids, keys.meta), *arguments)
-        return [_answer(draft, reply, at) for draft, reply in zip(drafts, replies, strict=True)]
+        return [_answer(draft, replies[5 * i : 5 * i + 5], at) for i, draft in enumerate(drafts)]
 
     def read(self, partition: Partition, after: EntryId, count: int, block: float = 0.0) -> list[Entry]:
         """Up to ``count`` entries after an id, waiting up to ``block`` seconds for the first.

@@ -1,6 +1,7 @@
 -- Appends the drafts whose id is new, and answers for every draft.
 -- KEYS: entries, ids, meta.  ARGV: window, then for each draft: id, digest, header, payload.
--- Answer per draft: {status, entry id, number[, header, payload]}, status 0 appended, 1 known, 2 taken by another request.
+-- Answer: five values per draft, one after another: status, entry id, number, header, payload. Status 0 appended (header
+-- and payload are empty), 1 known, 2 taken by another request. A flat list, since Redis sends nested ones in many pieces.
 local entries, ids, meta = KEYS[1], KEYS[2], KEYS[3]
 local window = tonumber(ARGV[1])
 local drafts = (#ARGV - 1) / 4
@@ -20,27 +21,32 @@ end
 local number = 0
 if fresh > 0 then number = redis.call('HINCRBY', meta, 'number', fresh) - fresh end
 
-local function stored(status, place)
-  local entry = redis.call('XRANGE', entries, place, place)[1]
-  if not entry then return {status, place, 0, '', ''} end
-  local fields = entry[2]
-  return {status, place, tonumber(fields[4]), fields[6], fields[8]}
+local answers, remembered, last = {}, {}, nil
+local function answer(i, status, place, number, header, payload)
+  local at = 5 * i
+  answers[at - 4], answers[at - 3], answers[at - 2], answers[at - 1], answers[at] = status, place, number, header, payload
 end
 
-local answers, remembered, last = {}, {}, nil
+local function stored(i, status, place)
+  local entry = redis.call('XRANGE', entries, place, place)[1]
+  if not entry then return answer(i, status, place, 0, '', '') end
+  local fields = entry[2]
+  answer(i, status, place, tonumber(fields[4]), fields[6], fields[8])
+end
+
 for i = 1, drafts do
   local id, digest = asked[i], ARGV[4 * i - 1]
   local place = known[i]
   if not place and first_seen[id] ~= i then place = remembered[id] end
   if place then
     local entry_id, old_digest = string.match(place, '^(%d+%-%d+) (.*)$')
-    answers[i] = stored(digest == old_digest and 1 or 2, entry_id)
+    stored(i, digest == old_digest and 1 or 2, entry_id)
   else
     number = number + 1
     last = redis.call('XADD', entries, '*', 'i', id, 'n', number, 'h', ARGV[4 * i], 'p', ARGV[4 * i + 1])
     remembered[id] = last .. ' ' .. digest
     redis.call('HSET', ids, id, remembered[id])
-    answers[i] = {0, last, number}
+    answer(i, 0, last, number, '', '')
   end
 end
 
