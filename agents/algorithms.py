@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from agents.features import Layout
-from agents.networks import Features, LadderPolicy, with_ladder
+from agents.networks import Features, LadderPolicy, with_head
 from agents.presets import Preset
 
 Share = Callable[[], float]
@@ -64,7 +64,7 @@ class MaskableLadderPolicy(MaskableActorCriticPolicy):
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         super()._build(lr_schedule)
-        with_ladder(self, self.basis, lr_schedule)
+        with_head(self, self.basis, lr_schedule)
 
 
 class Values(nn.Module):

@@ -34,12 +34,22 @@ class ObservationField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Actions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The actions that the graph's outputs stand for, in this order; `values` are physical, `None` is 0, 1, 2, ..."""
+    """The actions that the graph's outputs stand for, in this order; `values` are physical, `None` is 0, 1, 2, ...
+
+    An action may be a product: one of the `n` choices for each of `factors` things. The graph then gives one list of
+    `n` outputs after another, and each thing is drawn by itself.
+    """
 
     name: Name
     n: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
     unit: str = ""
     values: tuple[float | tuple[float, ...], ...] | None = None
+    factors: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
+
+    @property
+    def width(self) -> int:
+        """Outputs of the graph for one observation."""
+        return self.n * self.factors
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -58,6 +68,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         metrics: what it was measured to do, by name (`value`, `gap`, `gap_greedy`, ...; gaps in percent).
         versions: libraries it was made with.
         digests: SHA-256 of the graph (`onnx`) and of what it started from (`start`).
+        curve: environment steps, and gap to the optimum in percent, while it was trained.
     """
 
     world: Name
@@ -76,6 +87,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     metrics: dict[str, float] = {}
     versions: dict[str, str] = {}
     digests: dict[str, str] = {}
+    curve: tuple[tuple[int, float], ...] = ()
     note: str = ""
 
     @property

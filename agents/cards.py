@@ -25,9 +25,11 @@ def _plain(value: Any) -> Any:
 
 def actions_of(world: World) -> Actions:
     """A world's actions."""
-    values = world.actions.values
-    listed = None if values is None else tuple(tuple(v) if isinstance(v, list) else v for v in values.tolist())
-    return Actions(world.actions.name, world.actions.n, world.actions.unit, listed)
+    actions = world.actions
+    values = None if actions.values is None else actions.values.tolist()
+    listed = None if values is None else tuple(tuple(v) if isinstance(v, list) else v for v in values)
+    n = actions.nvec[0] if len(actions.nvec) > 1 else actions.n
+    return Actions(actions.name, n, actions.unit, listed, max(1, len(actions.nvec)))
 
 
 def fields_of(family: Family) -> tuple[ObservationField, ...]:

@@ -16,6 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from envs import network
+from envs import pricing_network as network_world
+
 Columns = Mapping[str, Tensor]
 # Keeps logarithms of costs and probabilities finite where one of them is 0.
 TINY = 1e-6
@@ -173,6 +176,70 @@ class Replacement(_Market):
         return torch.cat(parts, dim=1)
 
 
+class PricingNetwork(_Market):
+    """`pricing-network`: what is left of each leg and the time, and what selling each product gives up.
+
+    What it gives up is read from the single-leg values of the decomposition, which are tables of the graph. The last
+    columns are the prices that the decomposition would post: the head starts from them (`AnchoredHead`).
+
+    Over ranges the tables are those of the nominal world, and the prices follow each row's own sensitivity.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        world = network_world.PricingNetwork(network_world.NetworkParams(**layout.params))
+        self.ladder: NDArray[np.float64] = layout.params["prices"]
+        self.legs, self.products = world.params.usage.shape
+        self.periods = float(world.params.periods)
+        tables = network.decomposition(world).values
+        sizes = np.array([table.shape[1] for table in tables])
+        starts = np.cumsum([0, *(table.size for table in tables[:-1])])
+        self.table("values", np.concatenate([(table - table[-1:, :1]).ravel() for table in tables]))
+        self.table("capacity", world.params.capacity[None])
+        for name, whole in (("sizes", sizes), ("starts", starts), ("usage", world.params.usage)):
+            self.register_buffer(name, torch.tensor(np.asarray(whole, np.int64)), persistent=False)
+        demand = (world.params.usage * world.params.volume).sum(axis=1) * world.params.periods / math.e
+        self.table("demand", demand[None])
+        for name in ("volume", "sensitivity"):
+            self.table(name, np.asarray(getattr(world.params, name), np.float64)[None])
+
+    def forward(self, x: Columns) -> Tensor:
+        """Features (n, 2 · legs + 4 · products + 1)."""
+        capacity = self.get_buffer("capacity")
+        left = torch.cat([x[f"capacity[{leg}]"] for leg in range(self.legs)], dim=1)
+        left = torch.minimum(torch.clamp(left, min=0.0), capacity)
+        period = torch.clamp(x["period"], 0.0, self.periods)
+        volume, sensitivity = self._each(x, "volume"), self._each(x, "sensitivity")
+        given_up = self._given_up(left, period)
+        price = 1.0 / sensitivity + given_up
+        to_come = self.get_buffer("demand") * (1 - period / self.periods)
+        parts = [
+            2 * left / capacity - 1,
+            2 * period / self.periods - 1,
+            torch.log((left + 0.5) / (to_come + 0.5)),
+            given_up * sensitivity - 1,
+            torch.log(volume) + 3,
+            torch.log(sensitivity),
+            price,
+        ]
+        return torch.cat(parts, dim=1)
+
+    def _each(self, x: Columns, name: str) -> Tensor:
+        """A parameter of each product (n, J): its columns, or constants."""
+        if f"{name}[0]" in x:
+            return torch.cat([x[f"{name}[{j}]"] for j in range(self.products)], dim=1)
+        return self.get_buffer(name).expand(x["period"].shape[0], self.products)
+
+    def _given_up(self, left: Tensor, period: Tensor) -> Tensor:
+        """Value (n, J) that the legs lose by a sale of each product, after this slot."""
+        ahead = torch.clamp(period.long() + 1, max=int(self.periods))
+        units = torch.round(left).long()
+        start = self.get_buffer("starts") + ahead * self.get_buffer("sizes")
+        after = torch.clamp(units[:, :, None] - self.get_buffer("usage"), min=0)
+        values = self.get_buffer("values")
+        return (values[start + units][:, :, None] - values[start[:, :, None] + after]).sum(dim=1)
+
+
 class Maintenance(_Market):
     """`maintenance`: every component's level one-hot with its wear, and the costs.
 
@@ -268,6 +335,7 @@ FEATURES: Mapping[str, Callable[[Layout], nn.Module]] = MappingProxyType(
         "pricing": Pricing,
         "pricing-rival": PricingRival,
         "pricing-replenished": PricingReplenished,
+        "pricing-network": PricingNetwork,
         "replacement": Replacement,
         "maintenance": Maintenance,
         "inventory": Inventory,

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
@@ -53,8 +54,51 @@ class LadderHead(nn.Module):
         return torch.as_tensor(self.linear(latent) @ self.get_buffer("bumps"))
 
 
+class AnchoredHead(nn.Module):
+    """Logits over one ladder of prices for each product, falling off around the price that a rule would post.
+
+    What is learned is how far from the rule's price, as a share of it: at first not at all. The prices explored stay
+    spread around it by about ten percent; a temperature below 1 serves them more closely.
+
+    Args:
+        width: of the latent features, which the rule's prices follow.
+        products: number of prices.
+        ladder: (a,) levels that all products share.
+    """
+
+    SPREAD, REACH = 0.1, 0.1
+
+    def __init__(self, width: int, products: int, ladder: NDArray[np.float64]) -> None:
+        super().__init__()
+        self.products = products
+        self.linear = nn.Linear(width, products)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("levels", torch.tensor(ladder, dtype=torch.float32), persistent=False)
+
+    def forward(self, beside: Tensor) -> Tensor:
+        """Logits (n, products · a) of latent features with the rule's prices beside them (n, width + products)."""
+        latent, price = beside[:, : -self.products], beside[:, -self.products :, None]
+        shift = self.REACH * self.linear(latent)
+        # Near the price both terms are near 0, so that float32 keeps its digits there.
+        away = ((self.get_buffer("levels") - price) / price - shift[:, :, None]) / self.SPREAD
+        return torch.as_tensor((-0.5 * away**2).flatten(1))
+
+
+class Beside(nn.Module):
+    """A network with the last columns of what it takes passed through beside what it makes of all of them."""
+
+    def __init__(self, inner: nn.Module, columns: int) -> None:
+        super().__init__()
+        self.inner, self.columns = inner, columns
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, width + columns) of features (n, k)."""
+        return torch.cat([self.inner(features), features[:, -self.columns :]], dim=1)
+
+
 class LadderPolicy(ActorCriticPolicy):
-    """SB3's actor and critic, with a `LadderHead` where `basis` is not 0."""
+    """SB3's actor and critic, with the head that suits an ordered ladder of actions (`with_head`)."""
 
     def __init__(self, *args: Any, basis: int = 0, **kwargs: Any) -> None:
         self.basis = basis
@@ -62,20 +106,37 @@ class LadderPolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        with_ladder(self, self.basis, lr_schedule)
+        with_head(self, self.basis, lr_schedule)
 
 
-def with_ladder(policy: Any, basis: int, lr_schedule: Schedule) -> None:
-    """Put a `LadderHead` into a policy that was just built, where there are more actions than smooth functions."""
-    space = policy.action_space
-    if basis and isinstance(space, spaces.Discrete) and space.n > basis:
-        policy.action_net = LadderHead(policy.mlp_extractor.latent_dim_pi, int(space.n), basis)
-        settings = {"lr": lr_schedule(1), **policy.optimizer_kwargs}
-        policy.optimizer = policy.optimizer_class(policy.parameters(), **settings)
+def with_head(policy: Any, basis: int, lr_schedule: Schedule) -> None:
+    """Give a policy that was just built the head that its actions ask for.
+
+    An `AnchoredHead` where the features end with a rule's prices; a `LadderHead` where `basis` is not 0 and there are
+    more actions than smooth functions; else the linear one that it has.
+    """
+    space, width = policy.action_space, policy.mlp_extractor.latent_dim_pi
+    if anchored(policy):
+        module = policy.features_extractor.module
+        policy.mlp_extractor.policy_net = Beside(policy.mlp_extractor.policy_net, module.products)
+        policy.action_net = AnchoredHead(width, module.products, module.ladder)
+    elif basis and isinstance(space, spaces.Discrete) and space.n > basis:
+        policy.action_net = LadderHead(width, int(space.n), basis)
+    else:
+        return
+    settings = {"lr": lr_schedule(1), **policy.optimizer_kwargs}
+    policy.optimizer = policy.optimizer_class(policy.parameters(), **settings)
+
+
+def anchored(policy: Any) -> bool:
+    """Whether an untrained policy already is a rule's, more or less."""
+    return hasattr(getattr(getattr(policy, "features_extractor", None), "module", None), "ladder")
 
 
 def soften(policy: Any, factor: float) -> None:
     """Divide the logits of an actor-critic by a factor, so that a policy which has become sure explores again."""
+    if anchored(policy):
+        return  # it always explores alike
     head = policy.action_net.linear if isinstance(policy.action_net, LadderHead) else policy.action_net
     with torch.no_grad():
         head.weight /= factor

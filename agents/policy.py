@@ -240,13 +240,19 @@ def restrict(probabilities: Array, allowed: Mask) -> Array:
     return np.asarray(np.where(total > 0, np.divide(kept, total, where=total > 0, out=np.zeros_like(kept)), even))
 
 
-def softmax(logits: NDArray[Any], allowed: Mask, temperature: float = 1.0) -> Array:
+def softmax(logits: NDArray[Any], allowed: Mask, temperature: float = 1.0, factors: int = 1) -> Array:
     """Softmax (n, a) in float64 of logits divided by the temperature, over the allowed actions only.
+
+    Where an action is a product of several choices from one list, the row holds one list after another, and each sums
+    to 1.
 
     Raises:
         ValueError: a row that allows no action, a temperature that is not positive, a logit that is not finite.
     """
     _require_some(allowed)
+    if factors > 1:
+        listed, mask = (rows.reshape(len(rows) * factors, -1) for rows in (logits, allowed))
+        return softmax(listed, mask, temperature).reshape(logits.shape)
     if temperature <= 0:
         raise ValueError(f"temperature {temperature} must be positive; for the arg-max use Greedy")
     if not np.isfinite(logits).all():
@@ -256,8 +262,11 @@ def softmax(logits: NDArray[Any], allowed: Mask, temperature: float = 1.0) -> Ar
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def greedy(preference: NDArray[Any], allowed: Mask) -> Array:
-    """All mass (n, a) on the allowed action with the highest preference, the lowest index of equals."""
+def greedy(preference: NDArray[Any], allowed: Mask, factors: int = 1) -> Array:
+    """All mass (n, a) on the allowed action with the highest preference, the lowest index of equals; in each factor."""
+    if factors > 1:
+        listed, mask = (rows.reshape(len(rows) * factors, -1) for rows in (preference, allowed))
+        return greedy(listed, mask).reshape(allowed.shape)
     _require_some(allowed)
     best = np.argmax(np.where(allowed, preference, -np.inf), axis=1)
     return np.asarray(np.arange(allowed.shape[1]) == best[:, None], np.float64)
@@ -315,3 +324,23 @@ def sample_rows(probabilities: Array, u: Array) -> NDArray[np.int64]:
     # u · total can round up to the total: the last action that has probability then.
     last = probabilities.shape[1] - 1 - np.argmax(probabilities[:, ::-1] > 0, axis=1)
     return np.asarray(np.minimum(index, last), np.int64)
+
+
+def sample_factors(probabilities: Array, u: Array) -> NDArray[np.int64]:
+    """Indices (n, j) that uniform numbers (n, j) pick, one from each of the j lists that stand side by side in a row.
+
+    >>> sample_factors(np.array([[0.5, 0.5, 0.1, 0.9]]), np.array([[0.2, 0.2]]))
+    array([[0, 1]])
+    """
+    lists = probabilities.reshape(u.size, -1)
+    return sample_rows(lists, u.reshape(-1)).reshape(u.shape)
+
+
+def propensity(probabilities: Array, action: NDArray[np.int64]) -> Array:
+    """Probability (n,) of actions (n, j) that were drawn list by list: the product over the j lists.
+
+    >>> propensity(np.array([[0.5, 0.5, 0.1, 0.9]]), np.array([[0, 1]]))
+    array([0.45])
+    """
+    lists = probabilities.reshape(*action.shape, -1)
+    return np.asarray(np.take_along_axis(lists, action[:, :, None], axis=2)[:, :, 0].prod(axis=1))

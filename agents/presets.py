@@ -65,6 +65,17 @@ RIVAL = replace(PRICING, name="pricing-rival")
 REPLENISHED = Preset(
     "ppo", "pricing-replenished", discount=0.99, gae_lambda=0.95, reward_scale=1.0, horizon=200, basis=16, entropy=0.005
 )
+# It starts at a rule's prices, which is near the best that is known: small steps, and nearly the arg-max as served.
+NETWORK = Preset(
+    "ppo",
+    "pricing-network",
+    reward_scale=1.0,
+    learning_rate=3e-4,
+    entropy=0.0,
+    epochs=4,
+    scattered=0.9,
+    temperatures=(1.0, 0.3, 0.1, 0.03, 0.01),
+)
 REPLACEMENT = Preset("ppo", "replacement", discount=0.98, gae_lambda=0.9, reward_scale=3.0, horizon=200)
 MAINTENANCE = Preset("ppo", "maintenance", discount=0.98, gae_lambda=0.9, reward_scale=3.0, horizon=200)
 # All states of an inventory hold far more stock than anybody would: starting there teaches little.
@@ -96,6 +107,7 @@ PRESETS: Mapping[str, Mapping[str, Preset]] = MappingProxyType(
         "pricing": _variants(PRICING),
         "pricing-rival": _variants(RIVAL),
         "pricing-replenished": _variants(REPLENISHED),
+        "pricing-network": _variants(NETWORK),
         "replacement": _variants(REPLACEMENT),
         "maintenance": _variants(MAINTENANCE),
         "inventory": _variants(INVENTORY),

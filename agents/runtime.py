@@ -16,6 +16,8 @@ FLOATS = ("tensor(float)", "tensor(double)")
 class OnnxPolicy:
     """The policy of a bundle: physical observations (n, k) in the order of its card, probabilities (n, a) out.
 
+    Where an action is a product of choices, a row holds one list of probabilities after another, each summing to 1.
+
     Args:
         card: says how the graph's output is read.
         digest: the bundle's name.
@@ -55,9 +57,9 @@ class OnnxPolicy:
 
     def probabilities(self, observation: Observation, allowed: Mask) -> Array:
         """Probabilities (n, a), read from the graph's output as the card says."""
-        output = self.outputs(observation)
+        output, factors = self.outputs(observation), self.card.actions.factors
         if self.card.output == "logits":
-            return softmax(output, allowed, self.card.temperature)
+            return softmax(output, allowed, self.card.temperature, factors)
         if not np.isfinite(output).all():
             raise ValueError("the policy gave outputs that are not finite: it must not be served")
         if self.card.output == "values":
@@ -111,8 +113,12 @@ def _try(policy: OnnxPolicy) -> None:
         shape = policy.outputs(np.array(middle, np.float32)).shape
     except Exception as error:  # its errors share no other base class
         raise BundleError(f"the graph fails on an observation of {len(card.observation)} entries: {error}") from error
-    if shape != (2, card.actions.n):
-        raise BundleError(f"the graph gives {shape} for two observations: (2, {card.actions.n}) belongs to its card")
+    if shape != (2, card.actions.width):
+        raise BundleError(
+            f"the graph gives {shape} for two observations: (2, {card.actions.width}) belongs to its card"
+        )
+    if card.actions.factors > 1 and card.output != "logits":
+        raise BundleError(f"a product of {card.actions.factors} choices is read from logits, not from {card.output}")
 
 
 def _middle(low: float | None, high: float | None) -> float:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agents import baselines
 from agents.evaluate import MAX_PAIRS, simulate
-from agents.policy import Array, Mask, Observation, greedy, sample_rows, softmax
+from agents.policy import Array, Mask, Observation, Policy, greedy, sample_factors, sample_rows, softmax
 from agents.ranges import Conditioned, Family
+from agents.shaping import Shaping, shaping
 from envs import exact
 from envs.dynamics import World
 from envs.tabulate import StateSpaceTooLarge
@@ -21,6 +23,9 @@ PERIODS = 200
 # Copies of each drawn world where checkpoints are compared by simulation.
 COPIES = 128
 WARM_UP = 100
+# Simulated periods, over all copies, where shaped rewards tell policies apart.
+SHAPED_STEPS = 100_000
+MET_EPISODES = 64
 # Of an unending world with more states, a poor policy takes seconds to evaluate exactly, in each world drawn.
 SLOW_STATES = 1000
 
@@ -49,11 +54,14 @@ class _Network:
 
     logits: Logits
     temperature: float
+    factors: int
     kind: str = "network"
 
     def probabilities(self, observation: Observation, allowed: Mask) -> Array:
         output = self.logits(np.asarray(observation, np.float32))
-        return softmax(output, allowed, self.temperature) if self.temperature > 0 else greedy(output, allowed)
+        if self.temperature > 0:
+            return softmax(output, allowed, self.temperature, self.factors)
+        return greedy(output, allowed, self.factors)
 
 
 class Selection:
@@ -69,7 +77,9 @@ class Selection:
         rows = family.draw(DRAWS if family.ranges else 1, rng)
         self.seed, self.family, self.rows = seed, family, rows
         self.worlds = [(family.member(values), values) for values in rows]
+        self.factors = len(family.world.actions.nvec)
         self.optima = _optima([world for world, _ in self.worlds])
+        self.shaping = shaping(family) if self.optima is None else None
         self.quick = not (family.ranges and family.world.horizon is None) or _size(family.world) <= SLOW_STATES
 
     def score(self, logits: Logits, temperature: float) -> Score:
@@ -92,7 +102,7 @@ class Selection:
     def _simulated(self, logits: Logits, temperature: float) -> list[float]:
         """Average expected rewards in all drawn worlds at once, side by side, always on the same chance."""
         rows = np.repeat(self.rows, COPIES, axis=0)
-        world, policy = self.family.members(rows), _Network(logits, temperature)
+        world, policy = self.family.members(rows), _Network(logits, temperature, self.factors)
         chance_rng, action_rng = (np.random.default_rng([self.seed, 4, stream]) for stream in (0, 1))
         state, total = world.initial(len(rows), chance_rng), np.zeros(len(rows))
         for period in range(WARM_UP + PERIODS):
@@ -111,13 +121,34 @@ class Selection:
         return 100 * float(np.mean([(optimum - value) / abs(optimum) for value, optimum in pairs]))
 
     def _value(self, logits: Logits, temperature: float, world: World, values: Array) -> float:
-        policy = Conditioned(_Network(logits, temperature), values)
+        policy = Conditioned(_Network(logits, temperature, self.factors), values)
         if self.optima is not None:
             states = exact.states(world)
             return exact.policy_value(
                 world, policy.probabilities(world.observe(states), np.array(world.allowed(states)))
             )
+        if self.shaping is not None:
+            return self._shaped(policy, self.shaping)
         return simulate(policy, world, EPISODES, self.seed, PERIODS).value
+
+    def _shaped(self, policy: Policy, shaping: Shaping) -> float:
+        """By expected shaped rewards, whose noise is a small part of that of the rewards, always on the same chance."""
+        world, ends = self.family.world, self.family.world.horizon
+        chance_rng, action_rng = (np.random.default_rng([self.seed, 4, stream]) for stream in (0, 1))
+        periods = ends or WARM_UP + PERIODS
+        n = max(2, SHAPED_STEPS // periods)
+        state, running = world.initial(n, chance_rng), np.ones(n, bool)
+        total = shaping.potential(state) if ends else np.zeros(n)
+        for period in range(periods):
+            p = policy.probabilities(world.observe(state), np.array(world.allowed(state)))
+            u = action_rng.random((n, self.factors))
+            action = sample_factors(p, u) if self.factors > 1 else sample_rows(p, u[:, 0])
+            if ends or period >= WARM_UP:
+                total += np.where(running, shaping.reward(state, action, 1.0), 0.0)
+            following, _, over = world.step(state, action, world.draw(n, chance_rng))
+            state = np.where(running[:, None], following, state)
+            running &= ~over
+        return float(total.mean()) / (1 if ends else PERIODS)
 
 
 def _size(world: World) -> int:
@@ -147,4 +178,23 @@ def starts_of(world: World) -> Array | None:
         states = exact.states(world)
     except StateSpaceTooLarge:
         return None
-    return states if len(states) * world.actions.n <= MAX_PAIRS else None
+    return states if len(states) * sum(world.actions.nvec) <= MAX_PAIRS else None
+
+
+def met(world: World, seed: int) -> Array | None:
+    """States (m, s) of a season that its usual baseline meets, where those of all periods are too many to list."""
+    if world.horizon is None or not world.actions.nvec or world.id not in baselines.BASELINES:
+        return None
+    policy = baselines.make(baselines.BASELINES[world.id][0], world)
+    rng = np.random.default_rng([seed, 6])
+    state, factors = world.initial(MET_EPISODES, rng), len(world.actions.nvec)
+    seen = []
+    for _ in range(world.horizon):
+        seen.append(state)
+        p = policy.probabilities(world.observe(state), np.array(world.allowed(state)))
+        action = p.reshape(len(p), factors, -1).argmax(axis=2)
+        state, _, over = world.step(state, action if factors > 1 else action[:, 0], world.draw(len(state), rng))
+        state = state[~over]
+        if not len(state):
+            break
+    return np.concatenate(seen)

@@ -19,13 +19,13 @@ from agents.cards import actions_of, fields_of, params_of, versions
 from agents.checkpoint import restore, save, signature
 from agents.export import export
 from agents.features import Layout
-from agents.networks import dump_weights, load_weights, soften
-from agents.policy import Observation, softmax
+from agents.networks import anchored, dump_weights, load_weights, soften
+from agents.policy import Array, Observation, softmax
 from agents.presets import Preset
 from agents.presets import preset as preset_for
 from agents.ranges import Family
 from agents.runtime import load
-from agents.selection import Score, Selection, starts_of
+from agents.selection import Score, Selection, met, starts_of
 from agents.tabular import write_out
 from agents.vecenv import WorldVecEnv
 from envs.dynamics import World
@@ -124,6 +124,8 @@ def train(
     if preset is None and (algo == "exact" or algo in BASELINES.get(world.id, ())):
         return write_out(world, algo)
     settings = preset or preset_for(world.id, algo)
+    if len(world.actions.nvec) > 1 and kind_of(settings.algo).output == "values":
+        raise ValueError(f"an action of {world.id} is a product of {len(world.actions.nvec)} lists: use ppo or a2c")
     if not kind_of(settings.algo).masks and _forbids(world):
         if settings.algo != "ppo":
             raise ValueError(f"{world.id} forbids actions in some states, which {algo} cannot heed: use maskable-ppo")
@@ -164,7 +166,7 @@ class _Run(BaseCallback):
         self.plan, self.tell, self.clock = plan, progress, clock
         self.family, self.preset, self.seed, self.budget = plan.family, plan.preset, plan.seed, plan.budget
         self.selection = Selection(self.family, self.seed)
-        self.env = WorldVecEnv(self.family, self.preset, self.seed, starts_of(self.family.world))
+        self.env = WorldVecEnv(self.family, self.preset, self.seed, self._starts())
         self.algorithm = self._algorithm()
         if plan.start is not None:
             _require_same(plan.start.card, self.family.world)
@@ -178,12 +180,16 @@ class _Run(BaseCallback):
         self.saved = self.began
         # SB3 puts its callback's own fields in place when learning starts; until then a restored state must wait.
         self.resumes = plan.checkpoint is not None and plan.checkpoint.exists()
-        if plan.start is not None and not self.resumes:
+        if (plan.start is not None or anchored(self.algorithm.policy)) and not self.resumes:
             # What training starts from may already be the best.
             self._compare()
-            if kind_of(self.preset.algo).output == "logits":
-                soften(self.algorithm.policy, WARM_SOFTENING)
+        if plan.start is not None and not self.resumes and kind_of(self.preset.algo).output == "logits":
+            soften(self.algorithm.policy, WARM_SOFTENING)
         self.told = self.began
+
+    def _starts(self) -> Array | None:
+        states = starts_of(self.family.world)
+        return states if states is not None else met(self.family.world, self.seed)
 
     def _algorithm(self) -> Any:
         algorithm: Any = build(self.env, self.preset, layout_of(self.family), self.seed)
@@ -343,7 +349,7 @@ def require_agreement(bundle: Bundle, actor: nn.Module, seed: int) -> None:
     policy, expected = load(bundle), outputs(actor, observation)
     every = np.ones(expected.shape, bool)
     if bundle.card.output == "logits":
-        wanted = softmax(expected, every, bundle.card.temperature)
+        wanted = softmax(expected, every, bundle.card.temperature, bundle.card.actions.factors)
         worst = float(np.abs(policy.probabilities(observation, every) - wanted).max())
     else:
         worst = float((np.abs(policy.outputs(observation) - expected) / (1 + np.abs(expected))).max())

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvObs, Vec
 
 from agents.presets import Preset
 from agents.ranges import Family
-from agents.shaping import shaped_reward
+from agents.shaping import shaping
 from envs.dynamics import Action, Array, State
 
 
@@ -21,8 +21,9 @@ class WorldVecEnv(VecEnv):
 
     Rewards are expected ones (less noise, same optimum), shaped where the world has a potential, and divided by the
     preset's scale. A share of the episodes starts in states drawn from `starts`. Unending worlds are cut at the
-    horizon, each copy at another time, and SB3 then adds the value of what was cut off. Where there are ranges, each
-    episode has parameters of its own, and they follow the context in the observation.
+    horizon, each copy at another time, and SB3 then adds the value of what was cut off; where a new start could only be
+    the same one again, they just go on. Where there are ranges, each episode has parameters of its own, and they follow
+    the context in the observation.
 
     Args:
         family: the world, and the ranges it is trained over.
@@ -34,8 +35,10 @@ class WorldVecEnv(VecEnv):
     def __init__(self, family: Family, preset: Preset, seed: int, starts: State | None = None) -> None:
         self.preset, self.family = preset, family
         self.rng = np.random.default_rng([seed, 1])
-        self.shaped = shaped_reward(family, preset.discount) if preset.shaped else None
+        self.shaping = shaping(family) if preset.shaped else None
         self.starts = starts if preset.scattered > 0 else None
+        endless = preset.scattered > 0 and starts is None and not family.ranges
+        self.horizon = None if endless else preset.horizon
         self.rows = family.draw(preset.copies, self.rng)
         self.world = family.members(self.rows)
         self.state = self._fresh()
@@ -43,7 +46,9 @@ class WorldVecEnv(VecEnv):
         self.action: Action = np.zeros(preset.copies, np.int64)
         bounds = family.bounds.astype(np.float32)
         space = spaces.Box(bounds[:, 0], bounds[:, 1], dtype=np.float32)
-        super().__init__(preset.copies, space, spaces.Discrete(self.world.actions.n))
+        nvec = self.world.actions.nvec
+        choices = spaces.MultiDiscrete(list(nvec)) if len(nvec) > 1 else spaces.Discrete(self.world.actions.n)
+        super().__init__(preset.copies, space, choices)
         self._nothing: list[dict[str, Any]] = [{} for _ in range(preset.copies)]
 
     def _fresh(self) -> State:
@@ -60,8 +65,8 @@ class WorldVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         """Start all copies, unending ones at different ages."""
         self.state = self._fresh()
-        if self.preset.horizon:
-            self.age = self.rng.integers(0, self.preset.horizon, self.num_envs)
+        if self.horizon:
+            self.age = self.rng.integers(0, self.horizon, self.num_envs)
         return self._observe()
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -72,16 +77,21 @@ class WorldVecEnv(VecEnv):
         """One step of every copy; what has ended starts again, and its last observation goes into the infos."""
         chance = self.world.draw(self.num_envs, self.rng)
         after, _, terminated = self.world.step(self.state, self.action, chance)
-        reward = (self.shaped or self.world.expected_reward)(self.state, self.action)
+        reward = self._reward()
         self.state = after
         self.age += 1
-        horizon = self.preset.horizon
+        horizon = self.horizon
         truncated = (self.age >= horizon) & ~terminated if horizon else np.zeros_like(terminated)
         over = terminated | truncated
         infos = self._cut(truncated) if truncated.any() else self._nothing
         if over.any():
             self._restart(over)
         return self._observe(), self._scaled(reward), over, infos
+
+    def _reward(self) -> Array:
+        if self.shaping is None:
+            return self.world.expected_reward(self.state, self.action)
+        return self.shaping.reward(self.state, self.action, self.preset.discount)
 
     def _cut(self, truncated: NDArray[np.bool_]) -> list[dict[str, Any]]:
         infos = list(self._nothing)

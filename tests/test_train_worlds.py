@@ -45,7 +45,8 @@ def columns(names: tuple[str, ...], rows: np.ndarray) -> dict[str, torch.Tensor]
 
 
 def test_every_trained_world_has_a_case() -> None:
-    assert {name for name, _, _ in CASES.values()} == set(FEATURES)
+    # Networks have tests of their own: what they show over ranges are the nominal world's tables.
+    assert {name for name, _, _ in CASES.values()} == set(FEATURES) - {"pricing-network"}
 
 
 @pytest.mark.parametrize("case", CASES)
