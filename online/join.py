@@ -168,6 +168,8 @@ class PointLearner:
     def __init__(self, spec: OutcomeSpec, reward_of: RewardOf | None = None, listener: Listener | None = None) -> None:
         self.spec = spec
         self.listener = listener
+        self.heard: bytes | None = None
+        """What the snapshot holds of the listener, for those who load one without."""
         self.place = Place()
         self.values: dict[tuple[str, str], Value] = {}
         self.settled = 0
@@ -392,8 +394,9 @@ class PointLearner:
         # Snapshots of before there were listeners hold nothing for them.
         learner.place, learner.values, learner.settled, early, *heard = pickle.loads(data)
         learner._early.restore(early)
-        if listener is not None and heard and heard[0] is not None:
-            listener.load(heard[0])
+        learner.heard = heard[0] if heard else None
+        if listener is not None and learner.heard is not None:
+            listener.load(learner.heard)
         return learner
 
     def restore(self, parts: Mapping[str, bytes]) -> None:
