@@ -231,12 +231,19 @@ class Service:
 
     def settle(self) -> None:
         """Let the learners learn what is there, and the API see it."""
+        self._learn()
+        self.roster.compare()
+        while self.roster.rebuilds:
+            self.roster.rebuild()
+            self._learn()
+        self.refresh()
+
+    def _learn(self) -> None:
         for worker in self.workers:
             for _ in range(1000):
                 if not worker.step():
                     break
             worker.close()
-        self.refresh()
 
     def refresh(self) -> None:
         """Let the API see what is stored."""
@@ -297,7 +304,8 @@ def start_service(make_log: Callable[..., Log], clock: Clock) -> Iterator[Callab
                 return Worker(make_log(), make, partition, "test", secret=secret, now=clock, pace=pace)
 
             declarations = Declarations(make_log(), parsed)
-            return Service(client, make_log, blob, clock, declarations, Roster(declarations, hire))
+            roster = Roster(declarations, hire, make_log(), blob, secret, now=clock)
+            return Service(client, make_log, blob, clock, declarations, roster)
 
         yield start
 

@@ -15,9 +15,12 @@ SHELLS = {
     "agents": {
         *("train", "tune", "export", "runtime"),
         *("algorithms", "checkpoint", "environments", "features", "foreign", "lineage", "networks", "probe"),
-        *("tabular", "vecenv"),
+        *("pictures", "tabular", "vecenv"),
     },
-    "online": {"snapshot", "worker", "archive", "backtest", "memory_log", "redis_client", "redis_log", "sources"},
+    "online": {
+        *("snapshot", "worker", "archive", "backtest", "memory_log", "redis_client", "redis_log", "rehearsal"),
+        "sources",
+    },
 }
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 CONTRACT = {contract["id"]: contract for contract in CONTRACTS}

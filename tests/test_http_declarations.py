@@ -91,11 +91,14 @@ def test_a_model_that_has_learned_changes_only_by_learning_anew(service):
     other = {**MODEL, "metrics": ["Accuracy"]}
     problem = service.refused("/v1/models/fresh", other, method="PUT")
     assert (problem["status"], "replay=true" in problem["detail"]) == (409, True)
-    put(service, "/v1/models/fresh?replay=true", other)
-    assert service.get("/v1/models/fresh")["learned"] == 0
+    assert service.get("/v1/models/fresh/rebuild")["state"] == "none"
+    described = put(service, "/v1/models/fresh?replay=true", other)
+    assert (described["learned"], len(described["metrics"])) == (10, 4)
+    assert service.get("/v1/models/fresh/rebuild")["state"] == "waiting"
     service.settle()
     described = service.get("/v1/models/fresh")
     assert (described["learned"], list(described["metrics"])) == (10, ["Accuracy"])
+    assert service.get("/v1/models/fresh/rebuild")["state"] == "none"
 
 
 def test_what_is_ended_answers_no_more_and_may_come_back(service):

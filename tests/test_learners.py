@@ -42,7 +42,7 @@ class Bench:
         self.start()
 
     def start(self) -> None:
-        made = folds(parse(DECLARED)).items()
+        made = folds(parse(DECLARED), MemoryBlob()).items()
         self.workers = [Worker(self.log, make, partition, "learner", secret=b"s" * 32) for partition, make in made]
         self.watch = Watch(self.log, self.blob, self.workers)
 
@@ -64,7 +64,7 @@ class Bench:
 
 
 def test_each_model_and_each_point_has_a_worker() -> None:
-    assert set(folds(parse(DECLARED))) == {DEMAND, Partition("point:price")}
+    assert set(folds(parse(DECLARED), MemoryBlob())) == {DEMAND, Partition("point:price")}
 
 
 def test_an_alarm_is_told_once_with_its_evidence_also_after_a_restart() -> None:
@@ -95,7 +95,7 @@ def test_the_heartbeat_says_what_is_owned_and_learned() -> None:
 def test_a_second_learner_stands_by_and_says_so() -> None:
     bench = Bench()
     bench.observe(1.0, 10)
-    made = folds(parse(DECLARED)).items()
+    made = folds(parse(DECLARED), MemoryBlob()).items()
     rivals = [Worker(bench.log, make, partition, "another", secret=b"s" * 32) for partition, make in made]
     watch = Watch(bench.log, MemoryBlob(), rivals)
     for rival in rivals:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from agents import baselines
-from agents.bundle import BundleError
+from agents.bundle import BundleError, ObservationField
 from agents.runtime import load as load_policy
 from online.events import Scalar
 from online.join import PointLearner, Value
@@ -21,9 +22,12 @@ from online.snapshot import SealBroken, open_sealed, sealed_parts
 from online.specs import ModelSpec, build
 from online.tasks import Task, task_of
 from service.deciding import feed
+from service.deciding.beliefs import NO_ESTIMATES, Estimates
 from service.deciding.decide import BASELINE, Arm, ServedPoint
+from service.deciding.estimates import read as read_estimates
 from service.deciding.feed import Heartbeat, Note
 from service.deciding.jobs import Job
+from service.deciding.live_specs import load_learner
 from service.deciding.points import Point
 from service.deciding.releases import Release
 from service.deciding.store import Store
@@ -105,6 +109,7 @@ class PointState:
     pending: int = 0
     progress: Progress = Progress()
     number: int = 0
+    beliefs: Estimates = NO_ESTIMATES
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,8 @@ class Serving:
                 points[name] = self._point(store, points[name])
             with _noting(errors, f"point:{name}"):
                 states[name] = self._state(store, name, points[name].point, states.get(name, PointState()))
+                if points[name].beliefs is not states[name].beliefs:
+                    points[name] = replace(points[name], beliefs=states[name].beliefs)
         last = old.notes[-1][0] if old.notes else START
         notes = (*old.notes, *feed.read(store.log, last))[-_NOTES:]
         now = self._clock()
@@ -245,7 +252,8 @@ class Serving:
         if head.version != progress.version and (saved := store.log.load(partition)) is not None:
             data = open_sealed(self._secret, partition, saved.cursor, saved.snapshot)
             parts = KeyParts(partition, self._secret)
-            learner = ModelLearner.load(old.spec, data, parts)
+            # A model that was declared anew serves as it was until the learner has brought the new one up to date.
+            learner = load_learner(store.blob, self._manifest.models[old.spec.name], data, parts)
             progress = replace(
                 progress,
                 cursor=saved.cursor,
@@ -255,7 +263,8 @@ class Serving:
                 changed=self._clock(),
             )
         progress = _measured(store, partition, progress, learner.place.number)
-        return replace(old, learner=learner, parts=parts, progress=progress)
+        task = old.task if learner.spec.source == old.spec.source else blank_model(learner.spec).task
+        return replace(old, spec=learner.spec, learner=learner, task=task, parts=parts, progress=progress)
 
     def _point(self, store: Store, old: ServedPoint) -> ServedPoint:
         """A point with what its last release names."""
@@ -272,6 +281,7 @@ class Serving:
             incumbent=baseline if release.incumbent is None else made[release.incumbent],
             baseline=baseline,
             candidate=None if release.candidate is None else made[release.candidate],
+            beliefs=old.beliefs,
         )
 
     def _state(self, store: Store, name: str, point: Point, old: PointState) -> PointState:
@@ -294,15 +304,20 @@ class Serving:
         number = learner.place.number
         progress = _measured(store, partition, progress, number)
         pending = sum(value.decisions - value.rewarded - value.defaulted for value in learner.values.values())
-        return PointState(MappingProxyType(dict(learner.values)), pending, progress, number)
+        beliefs = NO_ESTIMATES if learner.heard is None else read_estimates(learner.heard)
+        return PointState(MappingProxyType(dict(learner.values)), pending, progress, number, beliefs)
 
 
 def declared(old: Served, manifest: Manifest) -> Served:
-    """What is served once the manifest has changed: what is declared as before stays, the rest begins blank."""
+    """What is served once the manifest has changed: what is declared as before stays, the rest begins blank.
+
+    A model that has learned stays too: the learner takes its place once it has caught up.
+    """
     models, points = {}, {}
     for name, spec in manifest.models.items():
         known = old.models.get(name)
-        models[name] = known if known is not None and known.spec.source == spec.source else blank_model(spec)
+        stays = known is not None and (known.spec.source == spec.source or known.progress.version > 0)
+        models[name] = known if known is not None and stays else blank_model(spec)
     for name, point in manifest.points.items():
         before = old.points.get(name)
         points[name] = before if before is not None and before.point.spec == point else blank_point(Point.of(point))
@@ -350,7 +365,14 @@ def _arm(store: Store, point: Point, digest: str) -> Arm:
     """
     bundle = store.registry.bundle(digest)
     point.check(bundle.card)
-    return Arm(load_policy(bundle), digest, bundle.card.kind, point.estimates_for(bundle.card))
+    nominal = point.estimates_for(bundle.card)
+    bounds = {entry.name: _ends(entry) for entry in bundle.card.observation if entry.name in (nominal or {})}
+    return Arm(load_policy(bundle), digest, bundle.card.kind, nominal, bounds)
+
+
+def _ends(entry: ObservationField) -> tuple[float, float]:
+    """The range of a parameter that a policy observes."""
+    return -math.inf if entry.low is None else entry.low, math.inf if entry.high is None else entry.high
 
 
 def _measured(store: Store, partition: Partition, progress: Progress, number: int) -> Progress:

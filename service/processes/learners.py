@@ -5,23 +5,25 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from online.archive import Archive
 from online.events import Drifted
 from online.fold import Make
 from online.join import point_fold
-from online.learner import ModelLearner, model_fold
-from online.log import Blob, Log, LogUnavailable, Partition
+from online.learner import ModelLearner
+from online.log import Blob, Fenced, History, Log, LogUnavailable, Partition
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
 from online.worker import Pace, Worker, work
 from service.deciding import feed
 from service.deciding.declarations import Declarations
+from service.deciding.estimates import Source, listening
 from service.deciding.feed import Note
 from service.deciding.points import Point
 from service.manifest import Manifest, load
+from service.processes.rebuild import ModelMake, Rebuild
 from service.processes.slots import take_slot
 from service.settings import ARCHIVE, Settings
 
@@ -33,55 +35,101 @@ _LOOK_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-def folds(manifest: Manifest) -> Mapping[Partition, Make]:
+def folds(manifest: Manifest, blob: Blob) -> dict[Partition, Make]:
     """How to make the learner of each partition that the manifest declares."""
-    models = {Partition(f"model:{name}"): model_fold(spec) for name, spec in manifest.models.items()}
+    models: dict[Partition, Make] = {
+        partition_of(name): ModelMake(spec, blob) for name, spec in manifest.models.items()
+    }
     points = {name: Point.of(spec) for name, spec in manifest.points.items()}
-    joins = {Partition(f"point:{name}"): point_fold(p.spec.outcome, p.reward_of) for name, p in points.items()}
-    return {**models, **joins}
+    return models | {Partition(f"point:{name}"): joining(point) for name, point in points.items()}
+
+
+def joining(point: Point) -> Make:
+    """How to make the learner of a point: it joins outcomes, and estimates the world's parameters from them."""
+    source = Source.of(point.world, point.spec.ranges, point.spec.adapt.estimates)
+    return point_fold(point.spec.outcome, point.reward_of, listening(source))
+
+
+def partition_of(model: str) -> Partition:
+    """Where a model's events are logged."""
+    return Partition(f"model:{model}")
 
 
 @dataclass
 class Roster:
     """Keeps one worker for each model and point that there is, also for those declared, changed or ended since.
 
-    `workers` is changed in place, between steps.
+    `workers` is changed in place, between steps. A model that is declared anew keeps its worker, as the spec that it
+    has learned under, until a rebuild has brought the new one up to the present.
     """
 
     declarations: Declarations
     hire: Callable[[Partition, Make], Worker]
+    log: Log
+    blob: Blob
+    secret: bytes
+    history: History | None = None
+    now: Callable[[], float] = time.time
     workers: list[Worker] = field(default_factory=list)
+    rebuilds: dict[Partition, Rebuild] = field(default_factory=dict)
+    manifest: Manifest = field(default_factory=Manifest)
     _look_at: float = 0.0
-    _manifest: Manifest | None = None
     _specs: dict[Partition, object] = field(default_factory=dict)
 
     def __call__(self) -> None:
-        """Let go and hire as the declarations say, if it is time to look."""
+        """Let go and hire as the declarations say, if it is time to look; go on with what is rebuilt."""
         now = time.monotonic()
-        if now < self._look_at:
-            return
-        self._look_at = now + _LOOK_EVERY_S
         try:
-            manifest = self.declarations.follow()
+            if now >= self._look_at:
+                self._look_at = now + _LOOK_EVERY_S
+                manifest = self.declarations.follow()
+                if manifest is not self.manifest:
+                    self.follow(manifest)
+                self.compare()
         except LogUnavailable as error:
             _log.warning("%s", error)
-            return
-        if manifest is not self._manifest:
-            self._manifest = manifest
-            self.follow(manifest)
+        self.rebuild()
 
     def follow(self, manifest: Manifest) -> None:
         """One worker for each model and point of this manifest."""
+        self.manifest = manifest
         specs: dict[Partition, object] = {Partition(f"point:{name}"): spec for name, spec in manifest.points.items()}
         # A model's table tells it from another one of its name; its parsed form leaves the table out of comparisons.
-        specs |= {Partition(f"model:{name}"): (spec, spec.source) for name, spec in manifest.models.items()}
-        gone = {partition for partition, spec in self._specs.items() if specs.get(partition) != spec}
-        for worker in [worker for worker in self.workers if worker.partition in gone]:
+        specs |= {partition_of(name): (spec, spec.source) for name, spec in manifest.models.items()}
+        changed = {partition for partition, spec in self._specs.items() if specs.get(partition) != spec}
+        for worker in [worker for worker in self.workers if worker.partition in changed]:
+            self.rebuilds.pop(worker.partition, None)
             worker.close()
             self.workers.remove(worker)
         kept = {worker.partition for worker in self.workers}
-        self.workers += [self.hire(p, make) for p, make in folds(manifest).items() if p not in kept]
+        self.workers += [self.hire(p, make) for p, make in folds(manifest, self.blob).items() if p not in kept]
         self._specs = specs
+
+    def compare(self) -> None:
+        """Begin a rebuild for each model that is not of the spec that is wanted."""
+        for worker in self.workers:
+            if not isinstance(worker.fold, ModelLearner):
+                continue
+            wanted = self.manifest.models[worker.fold.spec.name]
+            if worker.fold.spec.source == wanted.source:
+                self.rebuilds.pop(worker.partition, None)
+            elif worker.partition not in self.rebuilds:
+                _log.info("%s is learned anew, as it is declared now", worker.partition)
+                begun = Rebuild(self.log, self.history, self.blob, worker, wanted, self.secret, self.now)
+                self.rebuilds[worker.partition] = begun
+
+    def rebuild(self) -> None:
+        """Go on with each rebuild for a moment; hire the new model where one is done."""
+        for partition, rebuild in list(self.rebuilds.items()):
+            try:
+                if not rebuild.step():
+                    continue
+                del self.rebuilds[partition]
+            except (LogUnavailable, Fenced) as error:
+                _log.warning("the rebuild of %s waits: %s", partition, error)
+            # A worker that was told nothing of the switch, or of a switch that failed, would believe it has a rival.
+            place = self.workers.index(rebuild.live)
+            rebuild.live = self.workers[place] = self.hire(partition, ModelMake(rebuild.wanted, self.blob))
 
 
 @dataclass
@@ -168,7 +216,7 @@ def run(settings: Settings) -> None:
     def hire(partition: Partition, make: Make) -> Worker:
         return Worker(log, make, partition, owner, secret=secret, pace=PACE, history=archive)
 
-    roster = Roster(Declarations(log, manifest), hire)
+    roster = Roster(Declarations(log, manifest), hire, log, blob, secret, archive)
     roster()
     watch = Watch(log, blob, roster.workers)
 

@@ -8,6 +8,7 @@ from online.events import Drifted, EventError, Rejected, decode, decode_reports,
 from online.fold import replay_of
 from online.log import Conflict, Draft, EntryId, token
 from service.deciding.declarations import BreakingError, Declared, check_model
+from service.deciding.live_specs import progress_of
 from service.deciding.serving import ServedModel
 from service.deciding.store import Store
 from service.http.api import Api
@@ -93,6 +94,23 @@ class RejectsAnswer(Struct, frozen=True):
     rejects: list[RejectedEntry]
 
 
+class RebuildAnswer(Struct, frozen=True):
+    """How far a model is that was declared anew; the model as it was serves meanwhile.
+
+    Attributes:
+        state: `none` where the model serves as it is declared, `waiting` until a learner begins, `replaying`.
+        entries: How many entries the new model has seen, of so many in archive and log.
+        left_s: Seconds until it serves, at the pace so far.
+        trouble: What keeps it from going on; empty for nothing.
+    """
+
+    state: str
+    entries: int = 0
+    of: int = 0
+    left_s: float | None = None
+    trouble: str = ""
+
+
 class ReplayOrder(Struct, frozen=True, forbid_unknown_fields=True):
     """Brings a rejected entry back; say what was mended."""
 
@@ -120,6 +138,22 @@ class Models:
         """The latest drift alarms, the newest first, each with its evidence."""
         model = self._api.model(call.path["model"])
         return reply(AlarmsAnswer([_alarm(alarm) for alarm in reversed(model.learner.alarms)]))
+
+    async def rebuild(self, call: Call) -> Answer:
+        """How far the model is that was declared anew, and learns its past beside the one that serves."""
+        name = call.path["model"]
+        serves = self._api.model(name).spec.source
+
+        def look(store: Store) -> RebuildAnswer:
+            wanted = store.declarations.model_before(name)
+            if wanted is None or wanted.source == serves:
+                return RebuildAnswer("none")
+            found = progress_of(store.blob, name)
+            if found is None or found.state != "replaying":
+                return RebuildAnswer("waiting")
+            return RebuildAnswer(found.state, found.entries, found.of, found.left_s, found.trouble)
+
+        return reply(await self._api.store.ask(look))
 
     async def rejects(self, call: Call) -> Answer:
         """The entries that the learner set aside, each with its reason and what it held."""
@@ -152,7 +186,8 @@ class Models:
     async def declare(self, call: Call) -> Answer:
         """Declares a model, or changes it, with the table that the manifest would hold.
 
-        A change of what has learned already is refused, unless `replay` says to learn anew from the log.
+        A change of what has learned already is refused, unless `replay` says to learn anew from archive and log; the
+        model as it was serves until that is done (`GET …/rebuild`).
         """
         name, table = call.path["model"], self._table.decode(call.body)
         replay = flag(call, "replay")
@@ -204,6 +239,7 @@ class Models:
             Operation("PUT", base, "Declare a model", self.declare, ModelDescription, request=TABLE, **put),
             Operation("DELETE", base, "End a model", self.end, WriteAnswer, **end),
             Operation("GET", f"{base}/alarms", "List drift alarms", self.alarms, AlarmsAnswer, **read),
+            Operation("GET", f"{base}/rebuild", "Follow a rebuild", self.rebuild, RebuildAnswer, **stored),
             Operation("GET", f"{base}/rejects", "List rejected entries", self.rejects, RejectsAnswer, **rejects),
             Operation("POST", again, "Bring an entry back", self.replay, WriteAnswer, request=ReplayOrder, **replay),
         ]
