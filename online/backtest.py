@@ -2,8 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msgspec import UNSET
@@ -26,6 +26,14 @@ from online.specs import ModelSpec
 from online.worker import Pace, Worker
 
 _TOGETHER = 1_000
+
+
+class BeyondError(ValueError):
+    """A restart after more rows than there are."""
+
+
+BLOCKS = 200
+"""Into how many stretches of rows the errors over time are averaged, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Alarmed:
-    """A drift alarm, at the row (from 0) that raised it."""
+    """A drift alarm, and the row (from 0) that was played last when it was raised."""
 
     row: int
     signal: str
@@ -63,7 +71,10 @@ class Alarmed:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a back-test found: progressive metrics, the simple rules' figures, counts, alarms."""
+    """What a back-test found: progressive metrics, the simple rules' figures, counts, alarms.
+
+    ``curve`` has the metrics so far after some rows, ``errors`` the mean error from a row to the next one listed.
+    """
 
     rows: int
     metrics: Mapping[str, float]
@@ -71,6 +82,8 @@ class Result:
     counts: Mapping[str, int]
     alarms: tuple[Alarmed, ...] = ()
     restarts: int = 0
+    curve: tuple[tuple[int, Mapping[str, float]], ...] = ()
+    errors: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(slots=True)
@@ -84,6 +97,7 @@ class _Run:
     drafts: list[Draft] = field(default_factory=list)
     rows: int = 0
     restarts: int = 0
+    curve: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
 
     def append(self, event: Observed | Labelled) -> None:
         payload = encode(event)
@@ -97,6 +111,9 @@ class _Run:
             self.drafts.clear()
         while self.worker.step():
             pass
+        fold = self.worker.fold
+        if isinstance(fold, ModelLearner) and fold.counts["labelled"]:
+            self.curve.append((self.rows, fold.metrics()))
 
     def restart(self) -> None:
         """Lose everything in memory, as a killed learner does, and begin again from the last snapshot."""
@@ -112,19 +129,29 @@ def backtest(
     *,
     delay: Delay | None = None,
     restart_at: int | None = None,
+    season: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Play the rows in order; every prediction is made before its label is learned.
 
     The log must be empty for ``model:<name>``. ``restart_at`` drops the learner after that many rows and starts another
-    from what the log holds. ``progress`` is called with the number of rows played, now and then.
+    from what the log holds. ``progress`` is called with the number of rows played, now and then. A forecast of
+    ``horizon`` steps ahead is made ``horizon`` rows before its label is known, so that labels come ``horizon - 1`` rows
+    late at least; with ``season`` rows a season, it is compared with the last known value of the same place in one.
 
     Raises:
         LogUnavailable: The log could not be written or read.
+        BeyondError: ``restart_at`` lies beyond the rows.
     """
     partition = Partition(f"model:{spec.name}", 0)
     run = _Run(spec, log, partition, _worker(spec, log, partition))
-    for event in _events(rows, delay or Delay()):
+    delay = delay or Delay()
+    forecasts = spec.task == "forecasting"
+    labels: list[Scalar] = []
+    if forecasts:
+        delay = replace(delay, rows=max(delay.rows, spec.horizon - 1))
+        rows = _kept(rows, labels)
+    for event in _events(rows, delay):
         if isinstance(event, Observed):
             if restart_at is not None and run.rows == restart_at:
                 run.restart()
@@ -132,13 +159,50 @@ def backtest(
             if progress is not None and run.rows % _TOGETHER == 0:
                 progress(run.rows)
         run.append(event)
+    if restart_at is not None and not run.restarts:
+        raise BeyondError(f"a restart after {restart_at:,} rows; allowed is less than the {run.rows:,} rows there are")
     run.flush()
     run.worker.close()
     fold = run.worker.fold
     if not isinstance(fold, ModelLearner):
         raise ConnectionError(f"the log of {partition} went away: {run.worker.trouble}")
-    alarms = tuple(_alarms(log, partition))
-    return Result(run.rows, fold.metrics(), fold.baseline(), fold.counts, alarms, run.restarts)
+    errors, alarms = _told(log, partition, run.rows)
+    baseline = naive(labels, errors, spec.horizon, season) if forecasts else fold.baseline()
+    return Result(
+        run.rows,
+        fold.metrics(),
+        baseline,
+        fold.counts,
+        tuple(alarms),
+        run.restarts,
+        tuple(run.curve),
+        tuple(_blocks(errors)),
+    )
+
+
+def _kept(rows: Iterable[Row], labels: list[Scalar]) -> Iterator[Row]:
+    for row in rows:
+        labels.append(row.label)
+        yield row
+
+
+def naive(labels: Sequence[Scalar], errors: Sequence[float], horizon: int, season: int | None) -> dict[str, float]:
+    """Mean absolute errors of rules that forecast ``horizon`` steps ahead, and of the model over the same rows.
+
+    ``no-change`` says the last value known then, ``seasonal-naive`` the last known one of the same place in the season.
+    ``errors`` are the model's by row, NaN where it had no forecast.
+    """
+    lags = {"no-change": horizon}
+    if season is not None:
+        lags["seasonal-naive"] = season * math.ceil(horizon / season)
+    longest = max(lags.values())
+    numbers = [float(y) if isinstance(y, int | float) else math.nan for y in labels]
+    same = [row for row in range(longest, len(numbers)) if errors[row] == errors[row]]
+    if not same:
+        return {}
+    found = {f"{name} MAE": [abs(numbers[row] - numbers[row - lag]) for row in same] for name, lag in lags.items()}
+    found["model's MAE on the same rows"] = [errors[row] for row in same]
+    return {name: math.fsum(values) / len(same) for name, values in found.items()}
 
 
 def _worker(spec: ModelSpec, log: Log, partition: Partition) -> Worker:
@@ -165,15 +229,28 @@ def _events(rows: Iterable[Row], delay: Delay) -> Iterator[Observed | Labelled]:
         yield labelled
 
 
-def _alarms(log: Log, partition: Partition) -> Iterator[Alarmed]:
-    after = START
+def _told(log: Log, partition: Partition, rows: int) -> tuple[list[float], list[Alarmed]]:
+    """What the reports say: the error of each row, NaN where there is none, and the alarms with the row played then."""
+    errors, alarms = [math.nan] * rows, []
+    after, row = START, -1
     while entries := log.reports(partition, after, _TOGETHER):
         after = entries[-1].id
         for entry in entries:
             reports = decode_reports(entry.payload)
-            row = next((int(report.id) for report in reports if isinstance(report, Predicted | Scored)), -1)
-            yield from (
-                Alarmed(row, report.signal, report.detector, report.evidence)
-                for report in reports
-                if isinstance(report, Drifted)
-            )
+            for report in reports:
+                if isinstance(report, Predicted | Scored):
+                    row = max(row, int(report.id))
+                if isinstance(report, Scored) and report.error is not None:
+                    errors[int(report.id)] = report.error
+            drifts = [report for report in reports if isinstance(report, Drifted)]
+            alarms += [Alarmed(row, drift.signal, drift.detector, drift.evidence) for drift in drifts]
+    return errors, alarms
+
+
+def _blocks(errors: Sequence[float]) -> Iterator[tuple[int, float]]:
+    """The mean error of each stretch of rows that has one."""
+    size = max(1, math.ceil(len(errors) / BLOCKS))
+    for begin in range(0, len(errors), size):
+        known = [error for error in errors[begin : begin + size] if error == error]
+        if known:
+            yield begin, math.fsum(known) / len(known)

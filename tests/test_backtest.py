@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from river import datasets, drift, linear_model, metrics, optim, preprocessing
 
+from benchmarks.detectors import SEA_CHANGES, sea_like, sea_model
 from online.backtest import Delay, Row, backtest
+from online.drift import judge
 from online.log import Log
 from online.memory_log import MemoryLog
-from online.specs import ModelSpec, model_spec
+from online.specs import ModelSpec, build, model_spec
 
 LOGISTIC = [
     {"use": "preprocessing.StandardScaler"},
@@ -163,3 +165,97 @@ def test_keys_that_leave_memory_come_back(log: Log) -> None:
     all_in_memory = backtest(spec(key="site"), mixed, MemoryLog())
     two_in_memory = backtest(spec(key="site", keys=2), mixed, log)
     assert two_in_memory.metrics == all_in_memory.metrics
+
+
+def test_a_restart_beyond_the_data_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"restart after 1,250 rows.* less than the 1,250 rows"):
+        backtest(spec(), cases(), MemoryLog(), restart_at=1250)
+
+
+def test_errors_over_time_are_those_of_the_rows(log: Log) -> None:
+    model, errors = bare_model(), []
+    for x, y in rows():
+        errors.append(float(model.predict_one(x) != y))
+        model.learn_one(x, y)
+    found = backtest(spec(), cases(), log)
+    # 1,250 rows in at most 200 stretches: 7 each, the last one shorter.
+    assert [row for row, _ in found.errors] == list(range(0, 1250, 7))
+    for row, error in found.errors:
+        part = errors[row : row + 7]
+        assert error == pytest.approx(sum(part) / len(part))
+    assert found.curve[-1] == (1250, found.metrics)
+
+
+def test_alarms_are_placed_where_they_are_raised_also_with_late_labels() -> None:
+    flipped = [Row(x, y if number < 625 else not y) for number, (x, y) in enumerate(rows())]
+    at_once = backtest(spec(), flipped, MemoryLog())
+    late = backtest(spec(), flipped, MemoryLog(), delay=Delay(rows=100))
+    first, later = (
+        next(alarm.row for alarm in found.alarms if alarm.evidence["recent"] > alarm.evidence["before"])
+        for found in (at_once, late)
+    )
+    assert 625 < first < 725 <= later
+
+
+AIRLINE = {
+    "task": "forecasting",
+    "horizon": 12,
+    "metrics": ["MAE"],
+    "pipeline": [
+        {
+            "use": "time_series.SNARIMAX",
+            "p": 0,
+            "d": 0,
+            "q": 0,
+            "m": 12,
+            "sp": 3,
+            "sq": 6,
+            "regressor": [
+                {"use": "preprocessing.StandardScaler"},
+                {
+                    "use": "linear_model.LinearRegression",
+                    "intercept_init": 110,
+                    "intercept_lr": 0.3,
+                    "optimizer": {"use": "optim.SGD", "lr": 0.01},
+                },
+            ],
+        }
+    ],
+}
+
+
+def test_forecasts_a_year_ahead_are_better_than_the_same_month_of_last_year() -> None:
+    passengers = [y for _, y in datasets.AirlinePassengers()]
+    found = backtest(model_spec("air", AIRLINE), [Row({}, y) for y in passengers], MemoryLog(), season=12)
+    naive = [abs(passengers[row] - passengers[row - 12]) for row in range(12, 144)]
+    figures = found.baseline
+    assert figures["seasonal-naive MAE"] == pytest.approx(sum(naive) / 132)
+    assert figures["no-change MAE"] == figures["seasonal-naive MAE"]
+    assert figures["model's MAE on the same rows"] < 0.75 * figures["seasonal-naive MAE"]
+
+
+def test_a_forecast_is_made_from_what_was_known_a_horizon_before() -> None:
+    passengers = [y for _, y in datasets.AirlinePassengers()]
+    table = AIRLINE | {"horizon": 3}
+    model = model_spec("air", table)
+    bare, expected = build(model), []
+    for row in range(144):
+        # The label of row - 3 is the last one known when row is asked for.
+        if row >= 3:
+            bare.learn_one(passengers[row - 3])
+        expected.append(abs(bare.forecast(3)[-1] - passengers[row]) if row > 60 else 0.0)
+    found = backtest(model, [Row({}, y) for y in passengers], MemoryLog())
+    errors = dict(found.errors)
+    assert [errors[row] for row in range(61, 144)] == pytest.approx(expected[61:])
+
+
+@pytest.mark.long
+def test_the_model_that_is_replaced_finds_three_changes_and_ends_above_the_one_that_is_kept() -> None:
+    keeping, replacing = (
+        backtest(sea_model(on_drift), (Row(x, y) for x, y in sea_like(1)), MemoryLog())
+        for on_drift in ("keep", "replace")
+    )
+    found = judge([alarm.row for alarm in replacing.alarms], SEA_CHANGES, 50_000)
+    assert found.detected == 3
+    assert found.false_alarms <= 1
+    assert replacing.metrics["Accuracy"] >= keeping.metrics["Accuracy"] + 0.025

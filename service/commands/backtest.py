@@ -1,29 +1,31 @@
 """`trimtab backtest`: a declared model over a data set, through the same learner that serves."""
 
 import inspect
-import math
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from river import datasets
 from river.datasets.base import FileDataset, RemoteDataset
 
 from online import durations
-from online.backtest import Delay, Result, Row, backtest
+from online.backtest import BeyondError, Delay, Result, Row, backtest
+from online.drift import Judged, always, judge
 from online.log import Log, LogUnavailable
 from online.memory_log import MemoryLog
 from online.redis_client import connect
 from online.redis_log import RedisLog
 from online.specs import ModelSpec
 from service import manifest as declarations
+from service.commands import pictures
 from service.commands.output import CommandError, UsageError, console, finish, shown, table
 from service.manifest import ManifestError
 from service.outside import rows as files
@@ -36,6 +38,11 @@ _DATA_SETS: Mapping[str, Callable[[], FileDataset]] = {
     for name, kind in inspect.getmembers(datasets, inspect.isclass)
     if issubclass(kind, FileDataset) and not issubclass(kind, RemoteDataset)
 }
+
+_EVERY = 2.0
+"""Seconds between lines of progress."""
+
+_ALARMS = 20
 
 
 def run(
@@ -51,30 +58,72 @@ def run(
     log: str,
     seed: int,
     as_json: bool,
+    season: int | None = None,
+    html: Path | None = None,
+    plot: Path | None = None,
 ) -> None:
     """Play the rows and say how well the model predicted them before it learned them."""
+    pictures.check(html, ".html", "--html")
+    pictures.check(plot, ".png", "--plot")
+    changes = _numbers(drifts)
     try:
-        spec = _declared(model, manifest or Path("trimtab.toml"))
+        spec = declared(model, manifest or Path("trimtab.toml"))
+        if season is not None and spec.task != "forecasting":
+            raise UsageError(f"--season is for forecasting models, and {model} does {spec.task}")
         delay = _delay(label_delay, label_probability, seed)
-        with _log_of(log) as entries:
-            terminal = console()
+        with _log_of(log) as entries, counted() as progress:
             result = backtest(
                 spec,
-                _rows(data, label, at, spec.key is not None),
+                rows_of(data, label, at, spec.key is not None),
                 entries,
                 delay=delay,
                 restart_at=restart_at,
-                progress=lambda done: terminal.print(f"{done:,} rows"),
+                season=season,
+                progress=progress,
             )
-        found = {"model": model, "data": data, "log": log, **_summary(result), **_against(result, _numbers(drifts))}
     except (ManifestError, RowError) as error:
         raise UsageError(str(error)) from None
     except (LogUnavailable, EmbeddedError) as error:
         raise CommandError(str(error)) from None
+    except BeyondError as error:
+        raise UsageError(f"--restart-at: {error}") from None
+    if changes and changes[-1] >= result.rows:
+        raise UsageError(f"--drifts {drifts!r}: give rows below {result.rows:,}, as many as {data} has")
+    found = {"model": model, "data": data, "log": log, **_summary(result), **_against(result, changes)}
+    if html is not None:
+        facts = {**result.metrics, **result.baseline, **result.counts}
+        html.write_text(pictures.page(f"{model} on {data}", facts, result, changes))
+    if plot is not None:
+        pictures.png(plot, f"{model} on {data}", result, changes)
     finish(found, as_json, lambda out: _show(out, found))
 
 
-def _declared(model: str, path: Path) -> ModelSpec:
+@contextmanager
+def counted() -> Iterator[Callable[[int], None]]:
+    """Counts rows aloud: with a running number where there is a terminal, with a line now and then where there is none.
+
+    A run that is cut short says how far it came.
+    """
+    terminal, begun = console(), monotonic()
+    if terminal.is_terminal:
+        columns = (TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
+        with Progress(*columns, console=terminal, transient=True) as bar:
+            task = bar.add_task("rows", total=None)
+            yield lambda done: bar.update(task, completed=done)
+        return
+    told = begun
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if monotonic() - told >= _EVERY:
+            told = monotonic()
+            terminal.print(f"{done:,} rows")
+
+    yield tell
+
+
+def declared(model: str, path: Path) -> ModelSpec:
+    """The model that a manifest declares. Raises `UsageError`."""
     models = declarations.load(path).models
     if model not in models:
         raise UsageError(f"{path} declares no model {model!r}; it declares: {', '.join(models) or 'none'}")
@@ -110,7 +159,7 @@ def _log_of(kind: str) -> Iterator[Log]:
         raise UsageError(f"--log {kind!r}: give memory or redis")
 
 
-def _rows(data: str, label: str | None, at: str | None, keyed: bool) -> Iterator[Row]:
+def rows_of(data: str, label: str | None, at: str | None, keyed: bool) -> Iterator[Row]:
     """The rows of a file, or of a data set that River ships."""
     if data in _DATA_SETS:
         for features, y in _DATA_SETS[data]():
@@ -166,20 +215,37 @@ def _summary(result: Result) -> dict[str, Any]:
     }
 
 
-def _against(result: Result, drifts: Sequence[int]) -> dict[str, Any]:
-    """Alarms against known changes: the delay to the first alarm after each, and how many came besides."""
-    if not drifts:
+def _against(result: Result, changes: Sequence[int]) -> dict[str, Any]:
+    """Alarms against known changes, all watches together and one by one, beside the dummy that always fires."""
+    if not changes:
         return {}
-    rows = [alarm.row for alarm in result.alarms]
-    windows = list(pairwise([*drifts, math.inf]))
-    firsts = [next((row for row in rows if begin <= row < end), None) for begin, end in windows]
-    delays = [None if row is None else row - begin for row, (begin, _) in zip(firsts, windows, strict=True)]
-    detected = sum(row is not None for row in firsts)
+    total = judge([alarm.row for alarm in result.alarms], changes, result.rows)
+    watches = sorted({(alarm.detector, alarm.signal) for alarm in result.alarms})
+    each = {
+        f"{detector} on {signal}": judge(
+            [alarm.row for alarm in result.alarms if (alarm.detector, alarm.signal) == (detector, signal)],
+            changes,
+            result.rows,
+        )
+        for detector, signal in watches
+    }
+    lines = {**each, "all together": total, "always (dummy)": always(changes, result.rows)}
     return {
-        "drifts": list(drifts),
-        "delays": delays,
-        "missed": len(drifts) - detected,
-        "false_alarms": len(rows) - detected,
+        "drifts": list(changes),
+        "delays": list(total.delays),
+        "missed": total.missed,
+        "false_alarms": total.false_alarms,
+        "false_alarms_per_1000": total.per_thousand,
+        "detectors": {name: _judged(line) for name, line in lines.items()},
+    }
+
+
+def _judged(line: Judged) -> dict[str, Any]:
+    return {
+        "detected": line.detected,
+        "delay": line.delay,
+        "false_alarms": line.false_alarms,
+        "false_alarms_per_1000": line.per_thousand,
     }
 
 
@@ -188,8 +254,13 @@ def _show(out: Console, found: Mapping[str, Any]) -> None:
     out.print(f"{found['model']} on {found['rows']:,} rows of {found['data']}: {counts}")
     figures = [*found["metrics"].items(), *found["baseline"].items()]
     out.print(table(("metric", "value"), figures))
-    for alarm in found["alarms"]:
-        out.print(f"  row {alarm['row']:,}: {alarm['detector']} on {alarm['signal']}")
+    for alarm in found["alarms"][:_ALARMS]:
+        before, recent = (shown(alarm["evidence"].get(name)) for name in ("before", "recent"))
+        out.print(f"  row {alarm['row']:,}: {alarm['detector']} on {alarm['signal']}, from {before} to {recent}")
+    if len(found["alarms"]) > _ALARMS:
+        out.print(f"  and {len(found['alarms']) - _ALARMS:,} more; --json lists all")
     if "drifts" in found:
         delays = ", ".join(shown(delay) for delay in found["delays"])
         out.print(f"changes at {found['drifts']}: found after {delays} rows, {found['false_alarms']} false alarms")
+        columns = ("detector", "found", "median delay", "false alarms", "per 1,000 rows")
+        out.print(table(columns, [(name, *line.values()) for name, line in found["detectors"].items()]))

@@ -1,0 +1,125 @@
+"""`trimtab backtest`: kinds of file, alarms judged beside the dummy, pictures, what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from river import datasets
+
+from service.commands import backtest
+from service.commands.output import UsageError
+
+TABLE = """
+[models.phishing]
+task = "binary"
+pipeline = [{use = "preprocessing.StandardScaler"},
+            {use = "linear_model.LogisticRegression", optimizer = {use = "optim.SGD", lr = 0.005}}]
+metrics = ["Accuracy"]
+
+[models.air]
+task = "forecasting"
+horizon = 12
+metrics = ["MAE"]
+pipeline = [{use = "time_series.SNARIMAX", p = 0, d = 0, q = 0, m = 12, sp = 3, sq = 6, regressor = [
+    {use = "preprocessing.StandardScaler"},
+    {use = "linear_model.LinearRegression", intercept_init = 110, intercept_lr = 0.3},
+]}]
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    (tmp_path / "trimtab.toml").write_text(TABLE)
+    return tmp_path / "trimtab.toml"
+
+
+def run(manifest: Path, capsys: pytest.CaptureFixture[str], model: str, data: str, **changes: Any) -> dict[str, Any]:
+    given = {
+        "label": None, "at": None, "label_delay": None, "label_probability": 1.0, "drifts": "", "restart_at": None,
+        "log": "memory", "seed": 0, "as_json": True,
+    }
+    backtest.run(model=model, data=data, manifest=manifest, **(given | changes))
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def flipped() -> list[dict[str, Any]]:
+    """Phishing, its labels turned round from row 625 on, with a time of one row a minute."""
+    return [
+        {**x, "phishing": int(y if number < 625 else not y), "minute": 60.0 * number}
+        for number, (x, y) in enumerate(datasets.Phishing())
+    ]
+
+
+def test_each_kind_of_file_gives_the_same_figures_with_labels_late_in_time_and_missing(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, folder = flipped(), manifest.parent
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    lines = [",".join(rows[0]), *(",".join(str(value) for value in row.values()) for row in rows)]
+    (folder / "a.csv").write_text("\n".join(lines))
+    options = {"label": "phishing", "at": "minute", "label_probability": 0.8}
+    found = [
+        run(manifest, capsys, "phishing", str(folder / name), label_delay="30min", **options)
+        for name in ("a.jsonl", "a.parquet", "a.csv")
+    ]
+    assert found[0]["counts"]["labelled"] == pytest.approx(1_000, abs=70)
+    for other in found[1:]:
+        assert other["metrics"] == found[0]["metrics"]
+    # Half an hour at one row a minute, less the row itself.
+    by_rows = run(manifest, capsys, "phishing", str(folder / "a.csv"), label_delay="29rows", **options)
+    assert by_rows["metrics"] == found[0]["metrics"]
+
+
+def test_alarms_are_judged_beside_the_dummy_and_drawn(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = manifest.parent
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in flipped()))
+    found = run(
+        manifest,
+        capsys,
+        "phishing",
+        str(folder / "a.jsonl"),
+        label="phishing",
+        drifts="625",
+        html=folder / "a.html",
+        plot=folder / "a.png",
+    )
+    detectors = found["detectors"]
+    assert detectors["ADWIN on error"]["detected"] == 1
+    assert 0 < detectors["ADWIN on error"]["delay"] < 100
+    assert found["false_alarms"] == len(found["alarms"]) - 1
+    dummy = {"detected": 1, "delay": 0, "false_alarms": 1249, "false_alarms_per_1000": 999.2}
+    assert detectors["always (dummy)"] == dummy
+    page = (folder / "a.html").read_text()
+    assert page.count("<svg") == 2
+    assert page.count("stroke-dasharray") == 2
+    assert page.count('stroke-width=".7"') == 2 * len(found["alarms"])
+    assert "http" not in page
+    assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_forecasts_are_compared_with_the_season_before(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(manifest, capsys, "air", "AirlinePassengers", season=12)
+    assert found["baseline"]["seasonal-naive MAE"] == pytest.approx(32.0303, abs=1e-4)
+    assert found["baseline"]["model's MAE on the same rows"] < found["baseline"]["seasonal-naive MAE"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"restart_at": 1_250}, "less than the 1,250 rows"),
+        ({"drifts": "100,1250"}, "rows below 1,250"),
+        ({"html": Path("a.png")}, "ending in .html"),
+        ({"plot": Path("nowhere/a.png")}, "folder that exists"),
+        ({"season": 12}, "forecasting"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    manifest: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        run(manifest, capsys, "phishing", "Phishing", **changes)
