@@ -60,6 +60,7 @@ class AdaptSpec:
         settle: Seconds between a confirmed suspicion and the recalibration, so that the estimate can settle.
         watch: Seconds for which a release keeps its predecessor beside it.
         minutes: Budget of a retraining.
+        models: Prediction models whose drift says that this point's world may have changed.
     """
 
     estimates: Literal["pooled", "key", "off"] = "pooled"
@@ -68,6 +69,7 @@ class AdaptSpec:
     settle: float = 60.0
     watch: float = 86_400.0
     minutes: float = 2.0
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class _AdaptTable(_Table, frozen=True):
     settle: str | Number = "1min"
     watch: str | Number = "1d"
     minutes: Number = 2.0
+    models: list[str] = []
 
 
 class _PointTable(_Table, frozen=True):
@@ -179,6 +182,10 @@ def parse(mapping: Mapping[str, Any]) -> Manifest:
     root = _convert(mapping, _Root, "")
     models = {name: parse_model(name, table) for name, table in root.models.items()}
     points = {name: parse_point(name, table) for name, table in root.points.items()}
+    for point in points.values():
+        if strangers := [name for name in point.adapt.models if name not in models]:
+            allowed = f"models that are declared: {', '.join(models) or 'there are none'}"
+            raise ManifestError(f"points.{point.name}.adapt.models", allowed, strangers[0])
     return Manifest(MappingProxyType(models), MappingProxyType(points))
 
 
@@ -304,7 +311,8 @@ def _adapt(path: str, table: _AdaptTable, *, keyed: bool) -> AdaptSpec:
     if not 0 < table.minutes <= 1440:
         raise ManifestError(f"{path}.minutes", "a number of minutes above 0, at most 1440", table.minutes)
     waits = {name: _seconds(f"{path}.{name}", getattr(table, name)) for name in ("cooldown", "settle", "watch")}
-    return AdaptSpec(estimates=table.estimates, per_day=table.per_day, minutes=float(table.minutes), **waits)
+    models, minutes = tuple(table.models), float(table.minutes)
+    return AdaptSpec(estimates=table.estimates, per_day=table.per_day, minutes=minutes, models=models, **waits)
 
 
 def _seconds(path: str, given: str | Number) -> float:

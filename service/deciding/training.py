@@ -17,6 +17,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         steps, minutes: The budget; the preset's where neither is given.
         ranges: Parameter → (low, high), over which a policy is trained that follows the parameters; `None` takes the
             point's own.
+        params: Parameters round which to train, where they differ from the point's own.
         start: Digest of a registered bundle to train on.
     """
 
@@ -25,6 +26,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: int | None = None
     minutes: float | None = None
     ranges: dict[str, tuple[float, float]] | None = None
+    params: dict[str, float] = {}
     start: str | None = None
 
     def __post_init__(self) -> None:

@@ -34,6 +34,8 @@ from service.deciding.registry import Registry
 from service.deciding.releases import Release
 from service.deciding.training import OrderError, read
 from service.manifest import Manifest, load
+from service.processes.carrying import RETRAIN
+from service.processes.loop import Loops, Shared
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -89,11 +91,20 @@ class Adapter:
     Args:
         folder: Where a training keeps its checkpoint, from which the next adapter goes on.
         stopping: Whether to stop soon; a job under way is left and taken up again by the next adapter.
+        secret: Opens the learners' snapshots.
         name: Who claims the jobs. One adapter per name.
     """
 
     def __init__(
-        self, log: Log, blob: Blob, manifest: Manifest, folder: Path, stopping: Callable[[], bool], name: str = NAME
+        self,
+        log: Log,
+        blob: Blob,
+        manifest: Manifest,
+        folder: Path,
+        stopping: Callable[[], bool],
+        *,
+        secret: bytes = b"",
+        name: str = NAME,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -102,6 +113,8 @@ class Adapter:
         self._registry = Registry(log, blob, time.time)
         self._declarations = Declarations(log, manifest)
         self._points = {name: Point.of(spec) for name, spec in manifest.points.items()}
+        self._loops = Loops(Shared(log, blob, self._registry, secret))
+        self._loops.follow(self._points)
         self._stopping = stopping
         self._name = name
         self._started = time.time()
@@ -123,11 +136,13 @@ class Adapter:
         declared = self._declarations.follow().points
         if declared != {name: point.spec for name, point in self._points.items()}:
             self._points = {name: Point.of(spec) for name, spec in declared.items()}
+            self._loops.follow(self._points)
 
     def turn(self) -> bool:
         """Do one job; false where there was none."""
         self._beat({})
         self._follow()
+        self._loops.turn()
         self._ask_for_first_policies()
         job = self._registry.claim(self._name)
         if job is None:
@@ -156,19 +171,21 @@ class Adapter:
                 self._registry.submit(Job(f"first-{name}", name, "train", {}))
 
     def _do(self, job: Job) -> dict[str, Any]:
-        if job.kind != "train":
-            raise OrderError(f"there is no job of the kind {job.kind!r}; there is: train")
+        if job.kind not in ("train", RETRAIN):
+            raise OrderError(f"there is no job of the kind {job.kind!r}; there is: train, {RETRAIN}")
         if job.point not in self._points:
             raise OrderError(f"the manifest has no point {job.point!r} any more; it has: {', '.join(self._points)}")
         point = self._points[job.point]
         bundle = self._train(job, point)
         at = time.time()
+        if job.kind == RETRAIN:
+            return {"digest": self._insist(lambda: self._register(job, point, bundle))}
         return self._insist(lambda: self._offer(job, point, bundle, at))
 
     def _train(self, job: Job, point: Point) -> Bundle:
         order = read(job.params)
         self._say_at = 0.0
-        self._tell("training", job.point, f"training a policy for {job.point} ({order.algo}); the baseline serves")
+        self._tell("training", job.point, f"training a policy for {job.point} ({order.algo}); {self._serves(point)}")
 
         def told(progress: Progress) -> bool:
             self._may_be_cut = False
@@ -178,7 +195,7 @@ class Adapter:
 
         fit = partial(
             train,
-            point.world,
+            point.world.with_params(order.params) if order.params else point.world,
             ranges=order.ranges if order.ranges is not None else dict(point.spec.ranges),
             start=None if order.start is None else self._registry.bundle(order.start),
             progress=told,
@@ -198,8 +215,7 @@ class Adapter:
 
     def _offer(self, job: Job, point: Point, bundle: Bundle, at: float) -> dict[str, Any]:
         """Register a bundle, and release it where it beats whoever could serve. Repeated, it does nothing twice."""
-        data = pack(bundle.card, bundle.onnx, bundle.weights)
-        digest = self._registry.register(point.name, data, point.check, actor=self._name, note=f"job {job.id}")
+        digest = self._register(job, point, bundle)
         release = self._registry.current(point.name, point.spec.mode)
         trial = self._try(point, bundle, release, read(job.params).seed)
         if digest in release.bundles:
@@ -225,6 +241,10 @@ class Adapter:
         else:
             self._tell("held", point.name, f"policy {digest[:12]} is not released: {trial}; {trial.verdict.verdict}")
         return {"digest": digest, **trial.summary()}
+
+    def _register(self, job: Job, point: Point, bundle: Bundle) -> str:
+        data = pack(bundle.card, bundle.onnx, bundle.weights)
+        return self._registry.register(point.name, data, point.check, actor=self._name, note=f"job {job.id}")
 
     def _try(self, point: Point, bundle: Bundle, release: Release, seed: int) -> Trial:
         rivals = {point.baseline_name: point.baseline}
@@ -261,6 +281,7 @@ class Adapter:
             if time.monotonic() >= self._say_at:
                 self._say_at = time.monotonic() + _SAY_EVERY_S
                 self._tell("progress", job.point, in_words(job.point, progress))
+            self._loops.turn()
         except LogUnavailable as error:
             _log.warning("%s; the training goes on", error)
         else:
@@ -268,6 +289,10 @@ class Adapter:
                 raise _Interrupted
         if self._stopping():
             raise _Interrupted
+
+    def _serves(self, point: Point) -> str:
+        incumbent = self._registry.current(point.name, point.spec.mode).incumbent
+        return "the baseline serves" if incumbent is None else f"policy {incumbent[:12]} serves"
 
     def _beat(self, detail: dict[str, Any]) -> None:
         feed.beat(self._blob, self._name, self._started, detail)
@@ -294,7 +319,8 @@ def run(settings: Settings) -> None:
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
     client = connect(settings.redis or "", password)
     log = RedisLog(client, window=settings.window)
-    adapter = Adapter(log, RedisBlob(client), manifest, settings.data / "training", stop.is_set)
+    secret = settings.secret.get_secret_value().encode()
+    adapter = Adapter(log, RedisBlob(client), manifest, settings.data / "training", stop.is_set, secret=secret)
 
     def asked(*_: object) -> None:
         stop.set()
