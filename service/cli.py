@@ -255,6 +255,7 @@ def simulate(
     model: Annotated[str | None, typer.Option(help="Also send context, action and outcome to this model.")] = None,
     run: Annotated[str | None, typer.Option(help="Prefix of all ids; the same run asks the same again.")] = None,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between lines of progress.")] = 5.0,
+    plot: Annotated[Path | None, typer.Option(help="Write value over time beside all rivals as PNG.")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -275,6 +276,7 @@ def simulate(
         model=model,
         name=run,
         every=every,
+        plot=plot,
         seed=seed,
         as_json=json,
     )

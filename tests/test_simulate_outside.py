@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from envs.dynamics import ParamsError
-from service.outside.episodes import FIXED, FROZEN, ORACLE, Account, Episode, Outside, Regime, hidden_world, regime
+from service.outside.episodes import (
+    FIXED,
+    FROZEN,
+    ORACLE,
+    Account,
+    Episode,
+    Outside,
+    Regime,
+    Timeline,
+    hidden_world,
+    regime,
+)
 from service.outside.episodes import changed as changed_world
 
 PARAMS = {"stock": 20, "periods": 50, "volume": 2.718281828, "sensitivity": 1, "prices": "0.5:4.25:0.25"}
@@ -120,3 +131,14 @@ def test_a_world_that_never_ends_is_played_in_episodes_of_equal_length_for_every
     many = [outside.rivals(Episode(entity, 0, [0]))[ORACLE] / 100 for entity in range(60)]
     # An average reward per period; the spread of the sample gives its own error.
     assert np.mean(many) == pytest.approx(held.oracle_value, abs=5 * np.std(many) / 60**0.5 + 0.05)
+
+
+def test_a_timeline_keeps_every_episode_in_few_stretches_however_long_it_runs() -> None:
+    timeline = Timeline(10, most=4)
+    for last in range(0, 300, 7):
+        timeline.add(last, Episode(0, last, [0], 1.0), {FIXED: 0.5, FROZEN: 0.5, ORACLE: 2.0})
+    rows = timeline.rows()
+    assert timeline.width == 80
+    assert [since for since, _ in rows] == [0, 80, 160, 240]
+    assert [account.episodes for _, account in rows] == [12, 11, 12, 8]
+    assert all(account.share(ORACLE) == pytest.approx(0.5) for _, account in rows)

@@ -16,6 +16,7 @@ from service.outside import parameters
 from service.outside.client import ServiceError, Stop
 from service.outside.episodes import FIXED, FROZEN, ORACLE, Account, Regime
 from service.outside.parameters import ParameterError
+from service.outside.pictures import drawn
 from service.outside.simulate import Plan, Progress, Result, fresh_run, simulate
 
 _NAMES = {FIXED: "best fixed action", FROZEN: "optimum before the change", ORACLE: "oracle"}
@@ -30,6 +31,7 @@ def run(
     decisions: int,
     name: str | None,
     every: float,
+    plot: Path | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -50,6 +52,13 @@ def run(
         raise UsageError(str(error)) from None
     except ServiceError as error:
         raise CommandError(str(error)) from None
+    if plot is not None:
+        try:
+            plot.write_bytes(drawn(result))
+        except (OSError, ValueError) as error:
+            raise CommandError(
+                f"{plot} cannot be written ({error}); what was earned: {in_words(result.total)}"
+            ) from None
     finish(result.summary(), as_json, lambda out: _show(out, result))
 
 

@@ -224,7 +224,46 @@ class Account:
         """What was earned as a share of what the rival would have earned."""
         return self.earned / self.rivals[rival] if self.episodes and self.rivals[rival] else None
 
+    def join(self, other: "Account") -> None:
+        """Enter all episodes of another account."""
+        self.episodes += other.episodes
+        self.earned += other.earned
+        for name, value in other.rivals.items():
+            self.rivals[name] += value
+
     def per_episode(self, rival: str | None = None) -> float | None:
         """The mean of an episode."""
         total = self.earned if rival is None else self.rivals[rival]
         return total / self.episodes if self.episodes else None
+
+
+@dataclass
+class Timeline:
+    """Accounts of consecutive stretches of decisions, all as long; an episode counts where it ends.
+
+    Where they would be more than `most`, neighbours become one and stretches twice as long.
+    """
+
+    width: int
+    most: int = 200
+    accounts: list[Account] = field(default_factory=list)
+
+    def add(self, decisions: int, episode: Episode, rivals: Mapping[str, float]) -> None:
+        """Enter an episode that ended with that decision."""
+        while decisions // self.width >= self.most:
+            self._halve()
+        while len(self.accounts) <= decisions // self.width:
+            self.accounts.append(Account())
+        self.accounts[decisions // self.width].add(episode, rivals)
+
+    def _halve(self) -> None:
+        pairs = [self.accounts[i : i + 2] for i in range(0, len(self.accounts), 2)]
+        for first, *rest in pairs:
+            for other in rest:
+                first.join(other)
+        self.accounts = [pair[0] for pair in pairs]
+        self.width *= 2
+
+    def rows(self) -> list[tuple[int, Account]]:
+        """The first decision of each stretch in which episodes ended, with its account."""
+        return [(i * self.width, account) for i, account in enumerate(self.accounts) if account.episodes]

@@ -23,6 +23,7 @@ from service.outside.episodes import (
     Episode,
     Outside,
     Regime,
+    Timeline,
     changed,
     hidden_world,
     regime,
@@ -87,6 +88,7 @@ class Result:
 
     Attributes:
         total: Every finished episode.
+        timeline: The same by stretches of decisions: the first decision of each, and its account.
         regimes: The parameters that held, each with its episodes that saw no change.
         outcomes: How many were sent, lost, doubled and refused, on purpose or not.
         retries: Requests that had to be repeated.
@@ -97,6 +99,7 @@ class Result:
     decisions: int
     seconds: float
     total: Account
+    timeline: Sequence[tuple[int, Account]]
     regimes: Sequence[tuple[Regime, Account]]
     outcomes: Mapping[str, int]
     retries: int
@@ -120,6 +123,10 @@ class Result:
                     **_figures(account),
                 }
                 for held, account in self.regimes
+            ],
+            "timeline": [
+                {"since": since, "episodes": account.episodes, "shares": {name: account.share(name) for name in RIVALS}}
+                for since, account in self.timeline
             ],
             "outcomes": dict(self.outcomes),
             "retries": self.retries,
@@ -204,6 +211,7 @@ class _Play:
         self._began = self._reported = time.monotonic()
         self._counted = 0
         self._mishaps = np.random.default_rng([self.plan.seed, 1 << 32])
+        self.timeline = Timeline(self.plan.entities * (self.outside.regimes[0].world.horizon or self.outside.length))
 
     async def run(self) -> None:
         """Play until enough was decided or somebody asks to stop; tell what is still to be told."""
@@ -285,6 +293,7 @@ class _Play:
             accounts.append(self.steady.setdefault(episode.regime, Account()))
         for account in accounts:
             account.add(episode, rivals)
+        self.timeline.add(self.decisions - 1, episode, rivals)
 
     def _announce(self) -> None:
         """Report a change of the parameters at once, and progress now and then."""
@@ -311,6 +320,7 @@ class _Play:
             decisions=self.decisions,
             seconds=time.monotonic() - self._began,
             total=self.total,
+            timeline=self.timeline.rows(),
             regimes=regimes[: self._regime(max(self.decisions - 1, 0)) + 1],
             outcomes=dict(self.counts),
             retries=self.client.retries,
