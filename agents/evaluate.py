@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from agents.policy import Array, Policy, sample_rows
 from agents.ranges import in_world
 from envs import exact
-from envs.dynamics import World
+from envs.dynamics import Enumerable, State, World
 from envs.tabulate import StateSpaceTooLarge
 
 WARM_UP = 200
@@ -19,6 +19,8 @@ PERIODS = 1000
 BATCH = 4096
 # Larger tables are exact too, but slower than the simulation that is precise enough.
 MAX_PAIRS = 4_000_000
+# Consequences of one period that a rule's exact value may have to hold at once.
+MAX_REACHED = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,42 @@ def evaluate(policy: Policy, world: World, episodes: int = 2000, seed: int = 0) 
 
 
 def evaluate_exactly(policy: Policy, world: World) -> Evaluation | None:
-    """The exact value, or None where the world has too many states."""
+    """The exact value, or None where it is out of reach.
+
+    From a table of all states where these can be listed; else, of a policy that takes no chances in a world without
+    end, from the states that it reaches.
+    """
     table = tabulated(policy, world)
     if table is None:
-        return None
+        value = _value_where_it_goes(policy, world)
+        return None if value is None else Evaluation(value, (value, value), "exact")
     try:
         value = exact.policy_value(world, table)
     except StateSpaceTooLarge:
         return None
     return Evaluation(value, (value, value), "exact")
+
+
+def _value_where_it_goes(policy: Policy, world: World) -> float | None:
+    """The exact value on the states that a policy reaches, or None where that is out of reach."""
+    if world.horizon is not None or len(world.actions.nvec) != 1 or not hasattr(world, "branches"):
+        return None
+    known, served = cast(Enumerable, world), in_world(policy, world)
+    start, branches = world.initial(1, np.random.default_rng(0)), 1
+
+    def rule(state: State) -> NDArray[np.int64]:
+        p = served.probabilities(world.observe(state), np.array(world.allowed(state)))
+        if p.max(axis=1).min() < 1:
+            raise ValueError(f"{policy.kind} takes chances: it is no rule")
+        if len(state) * branches > MAX_REACHED:
+            raise StateSpaceTooLarge(f"{policy.kind} reaches too many states")
+        return np.asarray(p.argmax(axis=1), np.int64)
+
+    try:
+        branches = known.branches(start, rule(start)).probability.shape[1]
+        return exact.rule_value(world, rule)
+    except ValueError:
+        return None
 
 
 def tabulated(policy: Policy, world: World) -> Array | None:

@@ -55,6 +55,15 @@ def simulation_gate(
     return Verdict("not enough evidence", (figures, "the interval of the gain includes both outcomes: simulate longer"))
 
 
+def paired_gain(candidate: Evaluation, incumbent: Evaluation, confidence: float = 0.95) -> tuple[float, float]:
+    """The gain over another evaluation in the same world, and half the width of its interval.
+
+    Simulations with the same seed and length are compared pair by pair, others by the width of both intervals.
+    """
+    gain, half, _ = _difference(candidate, incumbent, confidence)
+    return gain, half
+
+
 def _difference(candidate: Evaluation, incumbent: Evaluation, confidence: float) -> tuple[float, float, str]:
     """The gain, half the width of its interval, and how it was compared."""
     gain = candidate.value - incumbent.value

@@ -180,12 +180,28 @@ def evaluate(
     ],
     world: Annotated[str | None, typer.Option(help="World; a bundle knows its own.")] = None,
     params: Params = "",
+    ranges: Annotated[str, typer.Option(help="In worlds drawn from ranges of parameters: k=low:high,..")] = "",
+    draws: Annotated[int, typer.Option(min=2, help="How many worlds are drawn from the ranges.")] = 24,
     episodes: Annotated[int, typer.Option(min=2, help="Episodes, where the value has to be simulated.")] = 10_000,
+    html: Annotated[Path | None, typer.Option(help="Also write a page: gaps, learning curve, maps.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the same as a PNG.")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Say what a policy is worth in a world, beside the baselines and the exact optimum."""
-    _do("evaluate", policy=policy, world=world, params=params, episodes=episodes, seed=seed, as_json=json)
+    """Say what a policy is worth in a world, or over ranges, beside the baselines and the exact optimum."""
+    _do(
+        "evaluate",
+        policy=policy,
+        world=world,
+        params=params,
+        ranges=ranges,
+        draws=draws,
+        episodes=episodes,
+        seed=seed,
+        html=html,
+        plot=plot,
+        as_json=json,
+    )
 
 
 @app.command()

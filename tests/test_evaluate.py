@@ -1,11 +1,16 @@
 """The value of a policy: exact where it can be, simulated on common chance where it cannot."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
+from agents import baselines
 from agents.evaluate import evaluate, evaluate_exactly, simulate, tabulated
+from agents.held_out import draw, evaluate_in, spread
 from agents.policy import FixedAction, Mixture
 from agents.ranges import Conditioned, Family, in_world, values_of
+from agents.tabular import optimum
 from envs import exact
 from envs.dynamics import ParamsError, World
 from envs.worlds import make
@@ -70,6 +75,54 @@ def test_a_world_with_too_many_states_is_simulated() -> None:
     assert tabulated(FixedAction(0, 2), large) is None
     assert evaluate_exactly(FixedAction(0, 2), large) is None
     assert evaluate(FixedAction(0, 2), large, episodes=4).method == "simulation"
+
+
+def test_a_rule_is_exact_where_its_own_states_are_few_among_many() -> None:
+    # Capped base stock (46, 9) of the hard instance: 29.670163, from the stationary chain of the fixed policy.
+    world = make("inventory", {"demand": "geometric", "mean": 5, "lead_time": 4, "penalty_cost": 39})
+    rule = baselines.make("capped-base-stock", world)
+    assert tabulated(rule, world) is None
+    found = evaluate(rule, world)
+    assert found.method == "exact"
+    assert found.value == pytest.approx(-29.670163, abs=6e-7)
+    # Chances are no rule, and too many joint moves to list are simulated.
+    assert evaluate_exactly(Mixture((rule, FixedAction(4, world.actions.n)), (0.5, 0.5)), world) is None
+    wear = np.linspace(0.08, 0.27, 20).tolist()
+    large = make("maintenance", {"wear": wear, "levels": 6, "crews": 4, "choice": "worst"})
+    assert evaluate_exactly(FixedAction(0, large.actions.n), large) is None
+
+
+def test_the_spread_over_draws_is_the_textbook_interval() -> None:
+    # Mean 2, standard deviation 1, t(2, 0.975) = 4.302653: 2 ± 4.302653 / √3.
+    found = spread(np.array([1.0, 2.0, 3.0]))
+    assert found["interval"] == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
+    assert (found["mean"], found["median"], found["max"]) == (2, 2, 3)
+    assert spread(np.array([1.0]))["interval"] == (None, None)
+
+
+def test_all_policies_meet_the_same_held_out_worlds_and_chance() -> None:
+    small = make("pricing", {"stock": 5, "periods": 10, "prices": "0.5:4.25:0.25"})
+    drawn = draw(Family(small, {"volume": (1.0, 5.0)}), 6, seed=3)
+    assert drawn.optima is not None
+    assert drawn.bounds is None
+    best, tuned = (evaluate_in(make_policy, drawn) for make_policy in (optimum, partial(baselines.make, "ce-resolve")))
+    assert best.gaps == pytest.approx(np.zeros(6), abs=1e-9)
+    assert tuned.gaps is not None
+    assert (tuned.gaps > 0).all()
+    assert best.gains(tuned) == pytest.approx(100 * (drawn.optima / tuned.values - 1))
+    assert tuned.summary()["gap_share"]["mean"] == pytest.approx(tuned.gaps.mean() / 100)
+
+
+def test_where_no_optimum_is_known_a_bound_stands_in() -> None:
+    large = make("pricing", {"stock": 5000, "periods": 2000, "volume": 3.0, "prices": "1:2:1"})
+    drawn = draw(Family(large, {"volume": (2.0, 3.0)}), 2, seed=1)
+    assert drawn.optima is None
+    found = evaluate_in(lambda _: FixedAction(1, 2), drawn, episodes=8)
+    assert found.gaps is None
+    assert found.gaps_to_bound is not None
+    # Twice the best price sells e times less at twice the price: 1 − 2 / e of the bound is missing.
+    assert found.gaps_to_bound == pytest.approx([100 * (1 - 2 / np.e)] * 2, abs=3)
+    assert "gap_to_bound_share" in found.summary()["worlds"][0]
 
 
 def test_the_summary_is_free_of_single_returns(world: World) -> None:

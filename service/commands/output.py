@@ -91,3 +91,8 @@ def shown(value: Any) -> str:
 def percent(share: float | None) -> str:
     """A share in percent."""
     return "–" if share is None else f"{share:.1%}"
+
+
+def gap(share: float | None) -> str:
+    """What is missing to the best, in percent: small differences count."""
+    return "–" if share is None else f"{share:.2%}"

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from agents import train as training
 from agents.bundle import Bundle, BundleError, pack, unpack
+from agents.curves import Recorder, with_curve
 from agents.environments import train_environment
 from agents.tune import read_preset
 from envs import worlds
@@ -109,7 +110,8 @@ def _watched(fit: Callable[[Callable[[training.Progress], bool]], Bundle]) -> Bu
     """Train with a bar where there is a terminal, with a line now and then where there is none."""
     terminal = console()
     if not terminal.is_terminal:
-        return fit(_Lines(terminal))
+        recorder = Recorder(_Lines(terminal))
+        return with_curve(fit(recorder), recorder.points)
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -124,7 +126,8 @@ def _watched(fit: Callable[[Callable[[training.Progress], bool]], Bundle]) -> Bu
             bar.update(task, completed=progress.steps / max(progress.total, 1), description=_in_words(progress))
             return True
 
-        return fit(tell)
+        recorder = Recorder(tell)
+        return with_curve(fit(recorder), recorder.points)
 
 
 class _Lines:
