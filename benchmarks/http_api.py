@@ -38,8 +38,8 @@ from agents.runtime import load
 from online.events import Released
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
-from service.app import create, hand_over_quickly
-from service.deciding.decide import BASELINE, Arm, ServedPoint, decide
+from service.app import create, hand_over_quickly, served_at
+from service.deciding.decide import BASELINE, Arm, Ask, ServedPoint, decide, decide_all
 from service.deciding.points import Point
 from service.deciding.registry import Registry
 from service.deciding.releases import Release
@@ -201,7 +201,7 @@ def _serve(app: Any, port: int, ready: Event) -> None:
             await super().startup(sockets)
             ready.set()
 
-    Server(uvicorn.Config(app, port=port, log_level="warning", access_log=False)).run()
+    Server(served_at(app, "127.0.0.1", port)).run()
 
 
 @contextmanager
@@ -248,13 +248,17 @@ def policy_cost() -> dict[str, float]:
     baseline = Arm(point.baseline, point.baseline_name, BASELINE)
     served = ServedPoint(point, Release("price", "live", policy.digest), arm, baseline)
     request = point.decoder.decode(DECIDE[1])
+    asks = [Ask(request, f"{i:032d}") for i in range(64)]
     return {
         "network": _micro(lambda: policy.outputs(row)),
         "network, batch of 1,024, per row": _micro(lambda: policy.outputs(many), 200) / 1024,
         "probabilities": _micro(lambda: policy.probabilities(row, mask)),
         "probabilities, batch of 1,024, per row": _micro(lambda: policy.probabilities(many, masks), 200) / 1024,
-        "probabilities with exploration": _micro(lambda: point.exploring(arm.probabilities(row, mask), mask)),
-        "decide": _micro(lambda: decide(served, request, "x" * 32, None, SECRET.encode())),
+        "decide, batch of 64, each": _micro(
+            lambda: decide_all(served, [Ask(request, "x" * 32)] * 64, SECRET.encode()), 200
+        )
+        / 64,
+        "decide": _micro(lambda: decide(served, asks[0], SECRET.encode())),
     }
 
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents.policy import MAX_SECRET
 from online.log import Blob, Log
@@ -27,7 +27,8 @@ from service.deciding.serving import Serving
 from service.deciding.store import Store, StoreThread
 from service.http import openapi
 from service.http.api import Api
-from service.http.operations import Answer, Call, Endpoint, Gate, Handler, Limits, Operation, ShortWay, problem, reply
+from service.http.bodies import Bodies, Limits
+from service.http.operations import Answer, Call, Endpoint, Gate, Handler, Operation, ShortWay, problem, reply
 from service.http.problems import Fault, ProblemError, shown
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
@@ -127,7 +128,7 @@ def application(api: Api) -> FastAPI:
     )
     gate = Gate(IN_FLIGHT)
     app.state.api = api
-    endpoints = _endpoints(operations, gate, Limits(), api.telemetry)
+    endpoints = _endpoints(operations, gate, Bodies(Limits()), api.telemetry)
     app.short_way = ShortWay({operation.path: endpoints[operation.path] for operation in operations if operation.hot})
     app.router.routes.extend(Route(path, endpoint, methods=endpoint.methods) for path, endpoint in endpoints.items())
     app.router.routes.append(Route(FEED, System(api).feed, methods=["GET"]))
@@ -159,18 +160,23 @@ def run(settings: Settings) -> None:
 
     hand_over_quickly()
     app = create(settings, load(settings.manifest), make_log, RedisBlob(connect(url, password)))
-    config = uvicorn.Config(
+    uvicorn.Server(served_at(app, settings.host, settings.port, settings.log_level)).run()
+
+
+def served_at(app: ASGIApp, host: str, port: int, log_level: str = "warning") -> uvicorn.Config:
+    """How uvicorn serves the application; a client's address is never looked at, so no proxy is asked for it."""
+    return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level,
+        host=host,
+        port=port,
+        log_level=log_level,
         access_log=False,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=_GRACE_S,
         server_header=False,
+        proxy_headers=False,
     )
-    uvicorn.Server(config).run()
 
 
 def operations_of(api: Api) -> list[Operation]:
@@ -182,12 +188,12 @@ def operations_of(api: Api) -> list[Operation]:
     return sorted(operations, key=lambda operation: operation.path.endswith("/{id}"))
 
 
-def _endpoints(operations: list[Operation], gate: Gate, limits: Limits, telemetry: Telemetry) -> dict[str, Endpoint]:
+def _endpoints(operations: list[Operation], gate: Gate, bodies: Bodies, telemetry: Telemetry) -> dict[str, Endpoint]:
     """One endpoint for each path, which knows the path's methods."""
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
-    return {path: Endpoint(group, gate, limits, telemetry) for path, group in by_path.items()}
+    return {path: Endpoint(group, gate, bodies, telemetry) for path, group in by_path.items()}
 
 
 class _Document:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agents.policy import Exploration, FixedAction, Greedy, Mixture, Table, explore, restrict
-from service.deciding.decide import BASELINE, Arm, ServedPoint, decide
-from service.deciding.points import Exploring, Point
+from agents.policy import FixedAction, Greedy, Mixture, Table, restrict
+from service.deciding.decide import BASELINE, Arm, Ask, ServedPoint, decide, decide_all
+from service.deciding.points import Point
 from service.deciding.releases import Release
+from service.http.problems import ProblemError
 from service.manifest import parse_point
 
 SECRET = b"a secret of the tests, long enough"
@@ -89,6 +90,15 @@ def p_value(counts, expected):
     return float(stats.chi2.sf(((seen - wanted) ** 2 / wanted).sum(), len(groups) - 1))
 
 
+def decisions(served, asks):
+    """As the route asks: some together, of any number."""
+    sizes, at = itertools.cycle((1, 64, 7, 512)), 0
+    while at < len(asks):
+        size = next(sizes)
+        yield from decide_all(served, asks[at : at + size], SECRET)
+        at += size
+
+
 def check(policy, mode, exploration, allowed, count):
     """Frequencies against the logged probabilities; distinct ids, each its own unit."""
     served = served_point(POLICIES[policy], mode, exploration)
@@ -96,8 +106,7 @@ def check(policy, mode, exploration, allowed, count):
     mask = np.array([allowed is None or price in allowed for price in PRICES])
     counts, marginal, arms = np.zeros(5), {}, {"": 0, "incumbent": 0, "candidate": 0}
     by_arm = {}
-    for i in range(count):
-        event = decide(served, request, f"{i}", None, SECRET)
+    for event in decisions(served, [Ask(request, f"{i}") for i in range(count)]):
         counts[event.index] += 1
         arms[event.arm] += 1
         marginal[event.index] = event.propensity
@@ -144,35 +153,45 @@ def test_a_wrong_propensity_would_be_found():
 def test_the_same_id_decides_alike_and_another_secret_otherwise():
     served = served_point(POLICIES["network"], "live", 0.1)
     request = request_for(served)
-    first = [decide(served, request, f"{i}", None, SECRET).index for i in range(50)]
-    assert [decide(served, request, f"{i}", None, SECRET).index for i in range(50)] == first
-    assert [decide(served, request, f"{i}", None, SECRET[::-1]).index for i in range(50)] != first
+    first = [decide(served, Ask(request, f"{i}"), SECRET).index for i in range(50)]
+    assert [decide(served, Ask(request, f"{i}"), SECRET).index for i in range(50)] == first
+    assert [decide(served, Ask(request, f"{i}"), SECRET[::-1]).index for i in range(50)] != first
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_decisions_made_together_are_those_made_one_by_one(policy, mode):
+    served = served_point(POLICIES[policy], mode, EXPLORATIONS[2])
+    asks = [
+        Ask(request_for(served, ALLOWED[i % 3], **({"baseline": 1.5} if i % 5 == 0 else {})), f"{i}") for i in range(60)
+    ]
+    together = decide_all(served, asks, SECRET)
+    for ask, found in zip(asks, together, strict=True):
+        if ask.request.baseline is not None and ask.request.allowed == [1.0, 2.0, 3.0]:
+            assert isinstance(found, ProblemError)
+        else:
+            assert found == decide(served, ask, SECRET)
+
+
+def test_a_context_that_a_policy_cannot_read_takes_no_others_with_it():
+    served = served_point(TABLE, "live", 0.0)
+    good = request_for(served)
+    bad = served.point.decoder.decode(b'{"context":{"stock":3,"period":1}}')
+    first, wrong, last = decide_all(served, [Ask(good, "1"), Ask(bad, "2"), Ask(good, "3")], SECRET)
+    assert [first.id, last.id] == ["1", "3"]
+    assert "is no state" in str(wrong)
 
 
 def test_an_episodes_arm_does_not_depend_on_its_decisions_and_a_new_candidate_draws_anew():
     served = served_point(POLICIES["rule"], "canary", 0.0)
     arms = {}
     for episode, number in itertools.product(range(200), range(3)):
-        event = decide(served, request_for(served, episode=f"e{episode}"), f"{episode}-{number}", None, SECRET)
+        event = decide(served, Ask(request_for(served, episode=f"e{episode}"), f"{episode}-{number}"), SECRET)
         arms.setdefault(episode, set()).add(event.arm)
     assert all(len(seen) == 1 for seen in arms.values())
     other = msgspec.structs.replace(served.release, candidate="c" * 64)
     again = ServedPoint(served.point, other, served.incumbent, served.baseline, Arm(Softmax(), "c" * 64, "network"))
-    drawn = [decide(again, request_for(again, episode=f"e{e}"), f"{e}-0", None, SECRET).arm for e in range(200)]
+    drawn = [decide(again, Ask(request_for(again, episode=f"e{e}"), f"{e}-0"), SECRET).arm for e in range(200)]
     agree = sum(arm in arms[episode] for episode, arm in enumerate(drawn))
     # Independent draws agree with probability .3² + .7² = .58.
     assert stats.binomtest(agree, 200, 0.58).pvalue > 1e-4
-
-
-@pytest.mark.parametrize("over", ["allowed", "neighbours"])
-def test_exploring_one_row_is_the_same_as_exploring_many(over):
-    rng = np.random.default_rng(2)
-    exploration = Exploration(0.07, over)
-    exploring = Exploring(exploration)
-    for _ in range(300):
-        mask = rng.random((1, 6)) < 0.6
-        mask[0, rng.integers(6)] = True
-        probabilities = restrict(rng.dirichlet(np.ones(6))[None], mask)
-        found, wanted = exploring(probabilities[0], mask), explore(probabilities, mask, exploration)[0]
-        assert np.allclose(found, wanted, rtol=0, atol=1e-15)
-        assert (found[~mask[0]] == 0).all()

@@ -11,7 +11,8 @@ from starlette.routing import Route
 from online.log import START, EntryId, LogUnavailable
 from service.deciding import feed
 from service.deciding.feed import Note
-from service.http.operations import Answer, Endpoint, Gate, Limits, Operation
+from service.http.bodies import Bodies, Limits
+from service.http.operations import Answer, Endpoint, Gate, Operation
 from service.http.telemetry import Telemetry
 from service.routes.system import System
 
@@ -190,7 +191,7 @@ async def _echo(call):
 def limited(gate, limits):
     operation = Operation("POST", "/echo", "Echo", _echo, None, request=bytes)
     return TestClient(
-        Starlette(routes=[Route("/echo", Endpoint([operation], gate, limits, Telemetry()), methods=["POST"])])
+        Starlette(routes=[Route("/echo", Endpoint([operation], gate, Bodies(limits), Telemetry()), methods=["POST"])])
     )
 
 
@@ -205,7 +206,7 @@ def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not():
 @pytest.mark.parametrize("sent", [[], [b"half"]])
 def test_a_body_that_does_not_arrive_is_given_up(sent):
     operation = Operation("POST", "/echo", "Echo", _echo, None, request=bytes)
-    endpoint = Endpoint([operation], Gate(8), Limits(seconds=0.05), Telemetry())
+    endpoint = Endpoint([operation], Gate(8), Bodies(Limits(seconds=0.05)), Telemetry())
     answers = []
     parts = list(sent)
 
@@ -226,7 +227,7 @@ def test_a_body_that_does_not_arrive_is_given_up(sent):
 def test_beyond_the_requests_in_flight_the_next_is_refused_before_it_is_read():
     operation = Operation("POST", "/echo", "Echo", _echo, None, request=bytes)
     gate = Gate(2)
-    endpoint = Endpoint([operation], gate, Limits(), Telemetry())
+    endpoint = Endpoint([operation], gate, Bodies(Limits()), Telemetry())
     statuses, reads = [], []
 
     async def ask(number):
@@ -254,7 +255,9 @@ def test_a_handler_that_fails_answers_500_without_a_word_about_the_reason(caplog
         raise RuntimeError("secret detail")
 
     operation = Operation("GET", "/echo", "Echo", broken, None)
-    app = Starlette(routes=[Route("/echo", Endpoint([operation], Gate(8), Limits(), Telemetry()), methods=["GET"])])
+    app = Starlette(
+        routes=[Route("/echo", Endpoint([operation], Gate(8), Bodies(Limits()), Telemetry()), methods=["GET"])]
+    )
     response = TestClient(app).get("/echo")
     assert response.status_code == 500
     assert "secret" not in response.text

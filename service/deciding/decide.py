@@ -1,19 +1,26 @@
-"""Deciding: request and release in, `Decided` out. Pure; the one function behind every decision, whatever the mode."""
+"""Deciding: requests and release in, `Decided` out. Pure; the one function behind every decision, whatever the mode."""
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from agents.policy import Array, Policy, draw, sample
+from agents.policy import Array, Policy, draw, explore, sample_rows
 from online.events import Decided, scoped_id
-from service.deciding.points import Action, Mask, Point, Row
+from service.deciding.beliefs import NO_ESTIMATES, Estimates
+from service.deciding.points import Action, Mask, Point, Rows
 from service.deciding.releases import Release
-from service.http.problems import invalid
+from service.http.problems import ProblemError, invalid
 
 BASELINE = "baseline"
 CALLER = "caller"
+
+_UNBOUNDED = (float("-inf"), float("inf"))
+
+Answered: TypeAlias = Decided | Exception
 
 
 class DecisionRequest(Protocol):
@@ -28,6 +35,14 @@ class DecisionRequest(Protocol):
     deferred: bool
 
 
+class Ask(NamedTuple):
+    """One request for a decision, under the id and the key that it is known by."""
+
+    request: DecisionRequest
+    id: str
+    key: str | None = None
+
+
 @dataclass(frozen=True)
 class Arm:
     """One policy as it serves: under which name, and with which live estimates in its observation.
@@ -35,20 +50,32 @@ class Arm:
     Attributes:
         name: A bundle's digest, or the baseline's name.
         kind: The policy's kind; `baseline` for the point's rule.
-        estimates: Parameter → value, in the order in which the policy observes them after the context.
+        estimates: Parameter → nominal value, in the order in which the policy observes them after the context.
+        bounds: Parameter → (low, high) that the policy was trained over: it sees nothing beyond.
     """
 
     policy: Policy
     name: str
     kind: str
     estimates: dict[str, float] | None = None
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-    def probabilities(self, row: Row, mask: Mask) -> Array:
-        """The distribution (a,) over actions that this arm serves, without exploration."""
-        observation = row
-        if self.estimates:
-            observation = np.concatenate([row, np.array([list(self.estimates.values())], np.float32)], axis=1)
-        return np.asarray(self.policy.probabilities(observation, mask)[0])
+    def probabilities(self, rows: Rows, masks: Mask, believed: Sequence[Mapping[str, float]] = ()) -> Array:
+        """The distributions (n, a) over actions that this arm serves, without exploration.
+
+        `believed` are the parameters for each row; where one is not estimated its nominal value holds.
+        """
+        if not self.estimates:
+            return self.policy.probabilities(rows, masks)
+        live = np.array([self._inputs(one, self.estimates) for one in believed or [{}] * len(rows)], np.float32)
+        return self.policy.probabilities(np.concatenate([rows, live], axis=1), masks)
+
+    def _inputs(self, believed: Mapping[str, float], nominal: Mapping[str, float]) -> list[float]:
+        values = []
+        for name, value in nominal.items():
+            low, high = self.bounds.get(name, _UNBOUNDED)
+            values.append(min(max(believed.get(name, value), low), high))
+        return values
 
 
 @dataclass(frozen=True)
@@ -60,98 +87,200 @@ class ServedPoint:
     incumbent: Arm
     baseline: Arm
     candidate: Arm | None = None
+    beliefs: Estimates = NO_ESTIMATES
+
+    def believed(self, arm: Arm, key: str | None) -> dict[str, float] | None:
+        """The parameters that an arm observes, as they are estimated for a key now; `None` where it observes none."""
+        if not arm.estimates:
+            return None
+        belief = self.beliefs.of(key)
+        return arm.estimates if belief is None else {n: belief.values.get(n, v) for n, v in arm.estimates.items()}
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A distribution, the uniform number that drew from it, and what was drawn.
+class Choices:
+    """What was chosen for n requests: the distributions, the uniform numbers that drew from them, and what was drawn.
 
-    `propensity` counts the draw of the arm too; `probabilities` are given the arm.
+    `propensity` counts the draw of the arm too; `probabilities` (n, a) are given the arm. A row that the caller itself
+    decided has no draw.
     """
 
-    arm: Arm
-    arm_name: str
-    arm_probability: float
+    arms: list[Arm]
+    arm_names: list[str]
+    arm_probabilities: list[float]
     probabilities: Array
-    index: int
-    propensity: float
-    draw: float | None
+    index: NDArray[np.int64]
+    propensity: Array
+    draws: list[float | None]
 
 
-def decide(served: ServedPoint, request: Any, decision_id: str, key: str | None, secret: bytes) -> Decided:
-    """The decision that `request` gets under this id.
+@dataclass(frozen=True)
+class _Asked:
+    """Requests that make sense, as arrays: observations (n, k), masks (n, a), what each caller would do itself."""
 
-    The draw belongs to the id and is keyed, so that the same id gives the same action as long as the same policy
-    serves; what was appended to the log first is what every retry is answered with.
+    asks: list[Ask]
+    rows: Rows
+    masks: Mask
+    given: list[int | None]
+
+
+def decide(served: ServedPoint, ask: Ask, secret: bytes) -> Decided:
+    """The decision of one request; as `decide_all`.
 
     Raises:
         ProblemError: The context allows none of the actions, or an action named by the caller does not exist.
     """
-    point = served.point
-    row = point.row(request.context)
-    mask = point.mask(row, request.allowed)
-    given = None if request.baseline is None else point.index(request.baseline, "baseline")
-    if given is not None and not mask[0, given]:
-        raise invalid("baseline", "one of the allowed actions", request.baseline)
-    unit = _unit(request.episode, key, decision_id)
-    choice = _choose(served, row, mask, given, unit, scoped_id(decision_id, key), secret)
-    return Decided(
-        id=decision_id,
-        context=msgspec.to_builtins(request.context),
-        index=choice.index,
-        action=point.actions[choice.index],
-        propensity=choice.propensity,
-        policy=choice.arm.name,
-        key=key,
-        episode=request.episode,
-        at=request.at,
-        allowed=None if mask.all() else mask[0].tolist(),
-        probabilities=choice.probabilities.tolist(),
-        kind=choice.arm.kind,
-        mode=served.release.mode,
-        arm=choice.arm_name,
-        arm_probability=choice.arm_probability,
-        estimates=choice.arm.estimates,
-        baseline=given,
-        draw=choice.draw,
-        deferred=request.deferred,
+    (answer,) = decide_all(served, [ask], secret)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def decide_all(served: ServedPoint, asks: Sequence[Ask], secret: bytes) -> list[Answered]:
+    """The decision that each request gets under its id, or why it gets none; each as if it had been asked alone.
+
+    The draw belongs to the id and is keyed, so that the same id gives the same action as long as the same policy
+    serves; what was appended to the log first is what every retry is answered with.
+    """
+    try:
+        asked, faults = _read(served.point, asks)
+        decided = iter(_decided(served, asked, _choose(served, asked, secret)) if asked.asks else ())
+        return [faults[i] if i in faults else next(decided) for i in range(len(asks))]
+    except Exception as error:  # noqa: BLE001 - whoever asked is told; what a policy raises is its own affair
+        if len(asks) == 1:
+            return [error]
+    # One observation that a policy cannot read must not take the others with it.
+    return [decide_all(served, [ask], secret)[0] for ask in asks]
+
+
+def _read(point: Point, asks: Sequence[Ask]) -> tuple[_Asked, dict[int, ProblemError]]:
+    """The requests that make sense, and why the others (by place) do not."""
+    rows = point.rows([ask.request.context for ask in asks])
+    masks = np.array(point.world.allowed_of(rows))
+    given: list[int | None] = [None] * len(asks)
+    faults: dict[int, ProblemError] = {}
+    always = bool(masks.any(axis=1).all())
+    for i, ask in enumerate(asks):
+        allowed, baseline = ask.request.allowed, ask.request.baseline
+        if always and allowed is None and baseline is None:
+            continue
+        try:
+            masks[i] = point.narrowed(masks[i], allowed)
+            given[i] = _given(point, masks[i], baseline)
+        except ProblemError as error:
+            faults[i] = error
+    if not faults:
+        return _Asked(list(asks), rows, masks, given), faults
+    left = [i for i in range(len(asks)) if i not in faults]
+    return _Asked([asks[i] for i in left], rows[left], masks[left], [given[i] for i in left]), faults
+
+
+def _given(point: Point, mask: Mask, baseline: Action | None) -> int | None:
+    """The index of the action that the caller would take itself."""
+    if baseline is None:
+        return None
+    index = point.index(baseline, "baseline")
+    if not mask[index]:
+        raise invalid("baseline", "one of the allowed actions", baseline)
+    return index
+
+
+def _choose(served: ServedPoint, asked: _Asked, secret: bytes) -> Choices:
+    """The mode's rule: who serves, with which distribution, and what is drawn from it."""
+    domain = f"action/{served.point.name}"
+    draws = [draw(secret, scoped_id(ask.id, ask.key), domain) for ask in asked.asks]
+    mode = served.release.mode
+    if mode in ("off", "apprentice"):
+        return _baseline(served, asked, draws)
+    if mode == "canary" and served.candidate is not None:
+        return _canary(served, served.candidate, asked, draws, secret)
+    return _drawn(served.incumbent, _explored(served, served.incumbent, asked), draws)
+
+
+def _drawn(arm: Arm, probabilities: Array, draws: list[float]) -> Choices:
+    """One arm serves, and what is drawn from its distribution is done."""
+    n = len(draws)
+    index = sample_rows(probabilities, np.array(draws))
+    return Choices([arm] * n, [""] * n, [1.0] * n, probabilities, index, _at(probabilities, index), [*draws])
+
+
+def _baseline(served: ServedPoint, asked: _Asked, draws: list[float]) -> Choices:
+    """The point's rule serves, without exploration, unless the caller said what it would do itself: then that."""
+    drawn = _drawn(served.baseline, np.array(served.baseline.probabilities(asked.rows, asked.masks)), draws)
+    for i, index in enumerate(asked.given):
+        if index is not None:
+            drawn.probabilities[i] = 0.0
+            drawn.probabilities[i, index] = drawn.propensity[i] = 1.0
+            drawn.index[i], drawn.draws[i] = index, None
+            drawn.arms[i] = Arm(served.baseline.policy, CALLER, CALLER)
+    return drawn
+
+
+def _canary(served: ServedPoint, trial: Arm, asked: _Asked, draws: list[float], secret: bytes) -> Choices:
+    """Each unit has its arm; what is logged is the propensity with the draw of the arm counted in."""
+    share = served.release.share
+    incumbent, candidate = (_explored(served, arm, asked) for arm in (served.incumbent, trial))
+    # The candidate's digest keeps the units of one canary independent of those of the next.
+    domain = f"arm/{served.point.name}/{trial.name}"
+    on_trial = [draw(secret, _unit(ask), domain) < share for ask in asked.asks]
+    probabilities = np.where(np.array(on_trial)[:, None], candidate, incumbent)
+    index = sample_rows(probabilities, np.array(draws))
+    return Choices(
+        arms=[trial if tried else served.incumbent for tried in on_trial],
+        arm_names=["candidate" if tried else "incumbent" for tried in on_trial],
+        arm_probabilities=[share if tried else 1.0 - share for tried in on_trial],
+        probabilities=probabilities,
+        index=index,
+        propensity=share * _at(candidate, index) + (1.0 - share) * _at(incumbent, index),
+        draws=[*draws],
     )
 
 
-def _unit(episode: str | None, key: str | None, decision_id: str) -> str:
+def _explored(served: ServedPoint, arm: Arm, asked: _Asked) -> Array:
+    """What an arm serves, with the point's exploration mixed in."""
+    believed = [served.believed(arm, ask.key) or {} for ask in asked.asks] if arm.estimates else []
+    probabilities = arm.probabilities(asked.rows, asked.masks, believed)
+    return explore(probabilities, asked.masks, served.point.spec.exploration)
+
+
+def _at(probabilities: Array, index: NDArray[np.int64]) -> Array:
+    return probabilities[np.arange(len(index)), index]
+
+
+def _unit(ask: Ask) -> str:
     """What a canary's arm is drawn for: the episode, else the key, else the decision."""
-    if episode is not None:
-        return f"episode:{scoped_id(episode, key)}"
-    return f"key:{key}" if key is not None else f"decision:{decision_id}"
+    if ask.request.episode is not None:
+        return f"episode:{scoped_id(ask.request.episode, ask.key)}"
+    return f"key:{ask.key}" if ask.key is not None else f"decision:{ask.id}"
 
 
-def _choose(
-    served: ServedPoint, row: Row, mask: Mask, given: int | None, unit: str, drawn_for: str, secret: bytes
-) -> Choice:
-    """The mode's rule: who serves, with which distribution, and what is drawn from it."""
-    release, name = served.release, served.point.name
-    domain = f"action/{name}"
-    if release.mode in ("off", "apprentice"):
-        if given is not None:
-            certain = np.zeros(mask.shape[1])
-            certain[given] = 1.0
-            return Choice(Arm(served.baseline.policy, CALLER, CALLER), "", 1.0, certain, given, 1.0, None)
-        probabilities = served.baseline.probabilities(row, mask)
-        u = draw(secret, drawn_for, domain)
-        index = sample(probabilities, u)
-        return Choice(served.baseline, "", 1.0, probabilities, index, float(probabilities[index]), u)
-    explored = served.point.exploring
-    incumbent = explored(served.incumbent.probabilities(row, mask), mask)
-    u = draw(secret, drawn_for, domain)
-    if release.mode != "canary" or served.candidate is None:
-        index = sample(incumbent, u)
-        return Choice(served.incumbent, "", 1.0, incumbent, index, float(incumbent[index]), u)
-    candidate = explored(served.candidate.probabilities(row, mask), mask)
-    # The candidate's digest keeps the units of one canary independent of those of the next.
-    on_trial = draw(secret, unit, f"arm/{name}/{served.candidate.name}") < release.share
-    arm, label = (served.candidate, "candidate") if on_trial else (served.incumbent, "incumbent")
-    probabilities = candidate if on_trial else incumbent
-    share = release.share if on_trial else 1.0 - release.share
-    index = sample(probabilities, u)
-    marginal = release.share * candidate[index] + (1.0 - release.share) * incumbent[index]
-    return Choice(arm, label, share, probabilities, index, float(marginal), u)
+def _decided(served: ServedPoint, asked: _Asked, choices: Choices) -> list[Decided]:
+    """The choices as events."""
+    whole: list[bool] = np.asarray(asked.masks.all(axis=1)).tolist()
+    actions, mode = served.point.actions, served.release.mode
+    index, propensity = choices.index.tolist(), choices.propensity.tolist()
+    probabilities = choices.probabilities.tolist()
+    return [
+        Decided(
+            id=ask.id,
+            context=msgspec.to_builtins(ask.request.context),
+            index=index[i],
+            action=actions[index[i]],
+            propensity=propensity[i],
+            policy=choices.arms[i].name,
+            key=ask.key,
+            episode=ask.request.episode,
+            at=ask.request.at,
+            allowed=None if whole[i] else asked.masks[i].tolist(),
+            probabilities=probabilities[i],
+            kind=choices.arms[i].kind,
+            mode=mode,
+            arm=choices.arm_names[i],
+            arm_probability=choices.arm_probabilities[i],
+            estimates=served.believed(choices.arms[i], ask.key),
+            baseline=asked.given[i],
+            draw=choices.draws[i],
+            deferred=ask.request.deferred,
+        )
+        for i, ask in enumerate(asked.asks)
+    ]

@@ -10,8 +10,7 @@ from pyarrow import csv, parquet
 
 from online.log import token
 from service.deciding.joined import Joined
-from service.deciding.points import Point
-from service.routes.decisions import partition_of
+from service.deciding.points import Point, partition_of
 
 PARQUET = "application/vnd.apache.parquet"
 CSV = "text/csv; charset=utf-8"

@@ -11,53 +11,27 @@ from numpy.typing import NDArray
 
 from agents import baselines
 from agents.bundle import BundleError, Card
-from agents.policy import Array, Exploration, FixedAction, Policy, explore
+from agents.policy import FixedAction, Policy
 from envs import worlds
 from envs.dynamics import Field, World
 from online.events import Decided
+from online.log import Partition
 from service.http.decoding import Decoder
 from service.http.problems import NOTHING, invalid
 from service.manifest import PointSpec
 
 Action: TypeAlias = float | list[int]
-Row = NDArray[np.float32]
+Rows = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 WHOLE_VECTOR = 64
 """With more actions than this an answer carries the propensity alone, unless the caller asks for the whole vector."""
-
-_MASKS = 256
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
 """An id or a key made by a caller. No control characters: one of them separates key and id in the log. No slash: one
 separates a decision from its outcome there, and the names of a path."""
 
 EventTime = Annotated[float, Meta(ge=0, le=1e11)]
-
-
-class Exploring:
-    """Exploration of single rows: for a given mask it is linear, so one matrix product, kept for each mask.
-
-    Many times faster than `agents.policy.explore` on one row, and the same to the last few bits.
-    """
-
-    def __init__(self, exploration: Exploration) -> None:
-        self._exploration = exploration
-        self._matrices: dict[bytes, Array] = {}
-
-    def __call__(self, probabilities: Array, mask: Mask) -> Array:
-        """The distribution (a,) with exploration mixed in, for a mask (1, a)."""
-        if self._exploration.share == 0:
-            return probabilities
-        name = mask.tobytes()
-        matrix = self._matrices.get(name)
-        if matrix is None:
-            every = np.eye(mask.shape[1])
-            matrix = explore(every, np.repeat(mask, len(every), axis=0), self._exploration)
-            if len(self._matrices) >= _MASKS:
-                self._matrices.clear()
-            self._matrices[name] = matrix
-        return np.asarray(probabilities @ matrix)
 
 
 @dataclass(frozen=True)
@@ -71,7 +45,6 @@ class Point:
         baseline: The rule that serves where no bundle does.
         decoder: Decodes a request's body, whose `context` has one typed field for each entry.
         outcomes: The fields from which an outcome's reward is computed.
-        exploring: Mixes the declared exploration in.
     """
 
     spec: PointSpec
@@ -82,7 +55,6 @@ class Point:
     baseline_name: str
     decoder: Decoder[Any]
     outcomes: tuple[Field, ...]
-    exploring: Exploring
 
     @classmethod
     def of(cls, spec: PointSpec) -> "Point":
@@ -101,7 +73,6 @@ class Point:
             baseline_name=name,
             decoder=decoder,
             outcomes=tuple(world.outcomes),
-            exploring=Exploring(spec.exploration),
         )
 
     @property
@@ -109,25 +80,25 @@ class Point:
         """The point's name."""
         return self.spec.name
 
-    def row(self, context: msgspec.Struct) -> Row:
-        """The context as one observation (1, k), less the parameters."""
-        return np.array([msgspec.structs.astuple(context)], np.float32)
+    def rows(self, contexts: Sequence[msgspec.Struct]) -> Rows:
+        """The contexts as observations (n, k), less the parameters."""
+        return np.array([msgspec.structs.astuple(context) for context in contexts], np.float32)
 
-    def mask(self, row: Row, allowed: Sequence[Action] | None) -> Mask:
-        """Which actions may be taken (1, a): those the world allows, and the caller too where it says so.
+    def narrowed(self, mask: Mask, allowed: Sequence[Action] | None) -> Mask:
+        """Which actions may be taken (a,): those that the world allows, by `mask`, and the caller too where it says so.
 
         Raises:
             ProblemError: No action is left, or one does not exist.
         """
-        mask = self.world.allowed_of(row)
+        left = mask
         if allowed is not None:
             chosen = np.zeros(len(self.actions), bool)
             chosen[[self.index(action, f"allowed[{i}]") for i, action in enumerate(allowed)]] = True
-            mask = mask & chosen
-        if not mask.any():
-            possible = [self.actions[i] for i in np.flatnonzero(self.world.allowed_of(row)[0])]
+            left = mask & chosen
+        if not left.any():
+            possible = [self.actions[i] for i in np.flatnonzero(mask)]
             raise invalid("allowed", f"at least one of {_listed(possible)}, which this context allows", allowed)
-        return mask
+        return left
 
     def index(self, action: Action, path: str) -> int:
         """The index of an action given by its value.
@@ -234,6 +205,11 @@ class Point:
             raise BundleError(
                 f"the bundle's actions are in {theirs.unit!r}, the point's in {self.world.actions.unit!r}"
             )
+
+
+def partition_of(point: str, key: str | None = None) -> Partition:
+    """Where a point's decisions and outcomes are logged."""
+    return Partition.of(f"point:{point}", key)
 
 
 def actions_of(world: World) -> tuple[Action, ...]:

@@ -4,29 +4,31 @@ A handler is `async (call) -> Answer`: raw bytes in, raw bytes out, decoded with
 else; the OpenAPI document is made from the same values (`service.http.openapi`).
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeAlias
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from service.http.bodies import Bodies
 from service.http.decoding import too_wide
 from service.http.problems import MEDIA_TYPE, Kind, ProblemError, invalid
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+_JSON_TYPE = (b"content-type", JSON.encode())
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request as a handler sees it: the path's names, the query's parameters, the media type and the body."""
 
     path: Mapping[str, str]
@@ -35,14 +37,13 @@ class Call:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One response: bytes, their media type, a status."""
 
     body: bytes
     status: int = 200
     media_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NO_HEADERS
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Answer]]
@@ -128,22 +129,14 @@ class Gate:
         self.waiting -= 1
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one request may cost: bytes of body, seconds until it has arrived."""
-
-    body: int = 4 * 1024 * 1024
-    seconds: float = 10.0
-
-
 class Endpoint:
     """The ASGI application of one path: reads a bounded body, calls the method's handler, writes its answer."""
 
-    def __init__(self, operations: Iterable[Operation], gate: Gate, limits: Limits, observer: Observer) -> None:
+    def __init__(self, operations: Iterable[Operation], gate: Gate, bodies: Bodies, observer: Observer) -> None:
         self._operations = {operation.method: operation for operation in operations}
         self.methods = list(self._operations)
         self._gate = gate
-        self._limits = limits
+        self._bodies = bodies
         self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,7 +154,7 @@ class Endpoint:
                 self._gate.enter()
                 entered = True
             media_type, length = _headers(scope)
-            body = await read_body(receive, length, self._limits) if operation.request is not None else b""
+            body = await self._bodies.read(receive, length) if operation.request is not None else b""
             query = (
                 dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
                 if scope["query_string"]
@@ -228,36 +221,6 @@ def integer(call: Call, name: str, default: int, low: int, high: int) -> int:
     return int(text)
 
 
-async def read_body(receive: Receive, length: int | None, limits: Limits) -> bytes:
-    """The whole body, refused as soon as it is known to be too large or too slow."""
-    if length is not None and length > limits.body:
-        raise _too_large(limits)
-    try:
-        async with asyncio.timeout(limits.seconds):
-            message = await receive()
-            if not message.get("more_body") and len(message.get("body", b"")) <= limits.body:
-                return bytes(message.get("body", b""))
-            return await _read_rest(message, receive, limits)
-    except TimeoutError:
-        raise ProblemError("too-slow", f"The body did not arrive within {limits.seconds:g} s. Send it again.") from None
-
-
-async def _read_rest(message: Message, receive: Receive, limits: Limits) -> bytes:
-    parts = [message.get("body", b"")]
-    size = len(parts[0])
-    while message.get("more_body") and size <= limits.body:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-    if size > limits.body:
-        raise _too_large(limits)
-    return b"".join(parts)
-
-
-def _too_large(limits: Limits) -> ProblemError:
-    return ProblemError("too-large", f"At most {limits.body} bytes are accepted at once. Send smaller batches.")
-
-
 def _headers(scope: Scope) -> tuple[str, int | None]:
     """The media type, without its parameters, and the announced length of the body."""
     media_type, length = "", None
@@ -271,10 +234,9 @@ def _headers(scope: Scope) -> tuple[str, int | None]:
 
 async def write(send: Send, answer: Answer) -> None:
     """Sends a complete response."""
-    headers = [
-        (b"content-type", answer.media_type.encode("latin-1")),
-        (b"content-length", str(len(answer.body)).encode("latin-1")),
-    ]
-    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
+    kind = _JSON_TYPE if answer.media_type is JSON else (b"content-type", answer.media_type.encode("latin-1"))
+    headers = [kind, (b"content-length", b"%d" % len(answer.body))]
+    if answer.headers:
+        headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

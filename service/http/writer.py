@@ -13,6 +13,7 @@ from online.log import Appended, Conflict, Draft, Log, LogUnavailable, Partition
 from service.http.problems import ProblemError
 
 Outcome: TypeAlias = Appended | Conflict
+Deliver: TypeAlias = Callable[[list[Outcome] | Exception], None]
 
 _log = logging.getLogger(__name__)
 
@@ -29,12 +30,12 @@ class WriterLimits:
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """Drafts of one request, and who waits for what becomes of them."""
+    """Drafts that came together, and whom to tell, in which loop, what becomes of them."""
 
     partition: Partition
     drafts: Sequence[Draft]
     loop: asyncio.AbstractEventLoop
-    answer: "asyncio.Future[list[Outcome]]"
+    deliver: Deliver
 
 
 class Writer:
@@ -90,20 +91,33 @@ class Writer:
         """Appends several drafts of one partition in one call, in order; as `append`."""
         if not drafts:
             return []
+        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+
+        def deliver(outcomes: list[Outcome] | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(outcomes, Exception):
+                answer.set_exception(outcomes)
+            else:
+                answer.set_result(outcomes)
+
+        self.submit(partition, drafts, deliver)
+        return await answer
+
+    def submit(self, partition: Partition, drafts: Sequence[Draft], deliver: Deliver) -> None:
+        """Hands drafts of one partition over; `deliver` is called in this event loop with what became of them.
+
+        Raises:
+            ProblemError: 429 where too many wait.
+        """
         # A batch larger than the whole queue must still pass when nothing else waits.
         if self._closing or (self._depth and self._depth + len(drafts) > self._limits.waiting):
             detail = f"{self._depth} writes are waiting for the log. Try again in a second, with the same id."
             raise ProblemError("overloaded", detail, headers={"Retry-After": "1"})
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(partition, drafts, loop, loop.create_future())
         self._depth += len(drafts)
-        self._queue.append(waiting)
+        self._queue.append(_Waiting(partition, drafts, asyncio.get_running_loop(), deliver))
         if not self._wake.is_set():
             self._wake.set()
-        try:
-            return await waiting.answer
-        finally:
-            self._depth -= len(drafts)
 
     def _run(self) -> None:
         log = self._make_log()
@@ -151,15 +165,12 @@ class Writer:
                 outcomes = error
             break
         # One wake-up of the event loop for the whole batch, not one for each request.
-        batch[0].loop.call_soon_threadsafe(_deliver, batch, outcomes)
+        batch[0].loop.call_soon_threadsafe(self._deliver, batch, outcomes)
 
-
-def _deliver(batch: list[_Waiting], outcomes: list[Outcome] | Exception) -> None:
-    at = 0
-    for waiting in batch:
-        if not waiting.answer.done():
-            if isinstance(outcomes, Exception):
-                waiting.answer.set_exception(outcomes)
-            else:
-                waiting.answer.set_result(outcomes[at : at + len(waiting.drafts)])
-        at += len(waiting.drafts)
+    def _deliver(self, batch: list[_Waiting], outcomes: list[Outcome] | Exception) -> None:
+        at = 0
+        for waiting in batch:
+            end = at + len(waiting.drafts)
+            self._depth -= len(waiting.drafts)
+            waiting.deliver(outcomes if isinstance(outcomes, Exception) else outcomes[at:end])
+            at = end

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 from online.events import Activated, Decided, EventError, Rewarded, decode, digest, draft_id, encode, scoped_id
 from online.join import Standing, parse_standing, standing_field
 from online.log import Conflict, Draft, Entry, Log, Partition, token
-from service.deciding.decide import BASELINE, CALLER, decide
-from service.deciding.points import WHOLE_VECTOR, Action, EventTime, Identifier, Point
+from service.deciding.decide import BASELINE, CALLER, Ask
+from service.deciding.gathering import Gathering
+from service.deciding.points import WHOLE_VECTOR, Action, EventTime, Identifier, Point, partition_of
 from service.http.api import Api
 from service.http.batches import BatchAnswer, Rejected, answered, is_batch, rejection, sift
 from service.http.decoding import Decoder
@@ -151,11 +152,6 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     closed: bool = False
 
 
-def partition_of(point: str, key: str | None = None) -> Partition:
-    """Where a point's decisions and outcomes are logged."""
-    return Partition.of(f"point:{point}", key)
-
-
 def answer_of(decided: Decided, entry: str, full: bool = False) -> DecisionAnswer:
     """The answer that belongs to a stored decision."""
     whole = decided.probabilities
@@ -192,6 +188,7 @@ class Decisions:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._gathering = Gathering(api.writer, api.secret)
         self._outcome = Decoder(OutcomeRequest)
         self._activate = Decoder(ActivateRequest)
 
@@ -204,17 +201,15 @@ class Decisions:
         key = request.key if point.spec.key is not None else None
         if request.id in _ROUTES:
             raise invalid("id", f"any id but {', '.join(_ROUTES)}, which are routes here", request.id)
-        decided = decide(served, request, request.id or self._api.new_id(), key, self._api.secret)
-        partition = partition_of(point.name, key)
-        draft = Draft(draft_id(decided), digest(request), encode(decided))
-        outcome = await self._api.writer.append(partition, draft)
+        decided, outcome = await self._gathering.decide(served, Ask(request, request.id or self._api.new_id(), key))
         if isinstance(outcome, Conflict):
             raise conflict("decision", decided.id)
         if outcome.fresh:
             self._api.telemetry.decision(point.name, decided.mode, decided.kind)
         else:
             decided = decided_in(outcome.entry)
-        return reply(answer_of(decided, token(partition, outcome.entry.id), flag(call, "full")))
+        entry = token(partition_of(point.name, key), outcome.entry.id)
+        return reply(answer_of(decided, entry, flag(call, "full")))
 
     async def outcomes(self, call: Call) -> Answer:
         """Takes one outcome, or many as NDJSON, each joined to its decision by id.

@@ -7,12 +7,12 @@ from typing import TypeVar
 from service.deciding import export, joined
 from service.deciding.decide import ServedPoint
 from service.deciding.joined import Joined
+from service.deciding.points import partition_of
 from service.deciding.report import PointReport, report
 from service.deciding.store import Store
 from service.http.api import Api
 from service.http.operations import Answer, Call, Operation, Parameter, integer, reply
 from service.http.problems import Kind, invalid
-from service.routes.decisions import partition_of
 
 T = TypeVar("T")
 
