@@ -12,23 +12,29 @@ import redis
 from msgspec import UNSET
 
 from online.events import Observed, Scalar, digest, draft_id, encode
-from online.log import Draft, EntryId, Log, Partition
+from online.log import START, Draft, EntryId, Log, Partition
 from online.redis_client import unavailable
 
 GROUP = "trimtab"
+
+COUNTED = 10_000
+"""Unread entries that are counted one by one; where there are more, Redis's own counters have to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
     """A stream to follow: entries become observations of ``model``.
 
-    ``map`` renames their fields to our features; with ``only_mapped`` the others are left out. ``label``, ``key`` and
-    ``at`` name the fields that hold those. ``texts`` names features that stay text even where they look like numbers.
+    ``redis`` is the URL of the server that has it; ``$NAME`` stands for an environment variable that holds the URL, so
+    that no password need be written down. ``map`` renames their fields to our features; with ``only_mapped`` the others
+    are left out. ``label``, ``key`` and ``at`` name the fields that hold those. ``texts`` names features that stay text
+    even where they look like numbers.
     """
 
     name: str
     stream: str
     model: str
+    redis: str = ""
     map: Mapping[str, str] = field(default_factory=dict)
     only_mapped: bool = False
     label: str | None = None
@@ -41,7 +47,7 @@ class SourceSpec:
 class Lag:
     """How far a source is behind: entries not read yet, entries read and not appended yet, entries trimmed unread.
 
-    ``lost`` is exact where Redis counts (7 and later), else ``None`` where entries may have been lost unseen.
+    ``lost`` is exact where Redis counts (7 and later), else ``None`` once entries may have been lost unseen.
     """
 
     unread: int
@@ -50,7 +56,11 @@ class Lag:
 
 
 class Source:
-    """Follows one stream. `step` never waits; one object per thread, and a client of the stream's own Redis."""
+    """Follows one stream. `step` never waits; one object per thread, and a client of the stream's own Redis.
+
+    ``skipped`` counts lost entries that Redis took for read when it went on after them: a reader that comes back must
+    be given what the one before it had.
+    """
 
     def __init__(
         self,
@@ -62,6 +72,7 @@ class Source:
         partitions: int = 1,
         abandoned: float = 60.0,
         convert: Callable[[str, str], Scalar] | None = None,
+        skipped: int = 0,
     ) -> None:
         self.spec = spec
         self._theirs: Any = theirs
@@ -69,6 +80,8 @@ class Source:
         self._partitions, self._abandoned = partitions, int(abandoned * 1_000)
         self._convert = convert or self._guess
         self._joined = self._resumed = False
+        self._lost: int | None = 0
+        self.skipped = skipped
 
     def step(self, count: int = 500) -> int:
         """Append up to ``count`` entries, then acknowledge them; how many there were.
@@ -81,7 +94,12 @@ class Source:
         with unavailable(f"follow {self.spec.stream!r}"):
             if not self._joined:
                 self._join()
-            entries = self._unfinished(count) or self._left_behind(count) or self._fresh(count)
+            try:
+                entries = self._unfinished(count) or self._left_behind(count) or self._fresh(count)
+            except redis.ResponseError:
+                # Their stream, or our group, was deleted: join anew.
+                self._joined = self._resumed = False
+                raise
             if not entries:
                 return 0
             self._append(entries)
@@ -89,11 +107,18 @@ class Source:
             return len(entries)
 
     def _join(self) -> None:
+        stream = self.spec.stream
         try:
-            self._theirs.xgroup_create(self.spec.stream, GROUP, id="0", mkstream=True)
+            self._theirs.xgroup_create(stream, GROUP, id="0", mkstream=True)
         except redis.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        else:
+            found = self._theirs.xinfo_stream(stream)
+            if "entries-added" in found:
+                # What was gone before we came is no loss of ours; from here on Redis counts what we read.
+                gone = int(found["entries-added"]) - int(found["length"])
+                self._theirs.execute_command("XGROUP SETID", stream, GROUP, "0", "ENTRIESREAD", gone)
         self._joined = True
 
     def _unfinished(self, count: int) -> list[Any]:
@@ -110,13 +135,26 @@ class Source:
         return [(entry_id, fields) for entry_id, fields in _pairs(reply[1])]
 
     def _fresh(self, count: int) -> list[Any]:
-        return self._read(">", count)
+        with self._theirs.pipeline(transaction=True) as pipeline:
+            pipeline.xinfo_groups(self.spec.stream)
+            pipeline.execute_command(*self._reading(">", count))
+            pipeline.xinfo_groups(self.spec.stream)
+            before, reply, after = pipeline.execute()
+        found = [] if not reply else _pairs(_one_stream(reply))
+        read = [self._group(groups).get("entries-read") for groups in (before, after)]
+        if None not in read:
+            self.skipped += max(0, int(read[1]) - int(read[0]) - len(found))
+        return found
+
+    def _group(self, groups: Any) -> Any:
+        return next(group for group in groups if group["name"] in (GROUP, GROUP.encode()))
 
     def _read(self, after: str, count: int) -> list[Any]:
-        reply = self._theirs.execute_command(
-            "XREADGROUP", "GROUP", GROUP, self._reader, "COUNT", count, "STREAMS", self.spec.stream, after
-        )
+        reply = self._theirs.execute_command(*self._reading(after, count))
         return [] if not reply else _pairs(_one_stream(reply))
+
+    def _reading(self, after: str, count: int) -> tuple[str | int, ...]:
+        return ("XREADGROUP", "GROUP", GROUP, self._reader, "COUNT", count, "STREAMS", self.spec.stream, after)
 
     def _append(self, entries: list[Any]) -> None:
         drafts: dict[Partition, list[Draft]] = {}
@@ -149,17 +187,26 @@ class Source:
     def lag(self) -> Lag:
         """How far this source is behind. Raises `LogUnavailable`."""
         with unavailable(f"measure {self.spec.stream!r}"):
+            if not self._joined:
+                self._join()
             stream = self._theirs.xinfo_stream(self.spec.stream)
             groups = self._theirs.xinfo_groups(self.spec.stream)
-            group = next(found for found in groups if found["name"] in (GROUP, GROUP.encode()))
-            read = EntryId.parse(group["last-delivered-id"])
-            unread = len(self._theirs.xrange(self.spec.stream, f"({read}", "+", 100_000))
-        lost: int | None = 0
+            group = self._group(groups)
+            read, first = EntryId.parse(group["last-delivered-id"]), stream["first-entry"]
+            # With the entry that was read last, others after it may have been trimmed.
+            beyond = first is not None and read < EntryId.parse(first[0])
+            unread = int(stream["length"])
+            if not beyond and unread:
+                unread = len(self._theirs.xrange(self.spec.stream, f"({read}", "+", COUNTED))
         if group.get("entries-read") is not None and "entries-added" in stream:
-            lost = max(0, int(stream["entries-added"]) - int(group["entries-read"]) - unread)
-        elif stream["first-entry"] is not None and EntryId(0, 0) < read < EntryId.parse(stream["first-entry"][0]):
-            lost = None
-        return Lag(unread, int(group["pending"]), lost)
+            behind = int(stream["entries-added"]) - int(group["entries-read"])
+            if beyond or unread < COUNTED:
+                self._lost = self.skipped + max(0, behind - unread)
+            else:
+                unread = behind
+        elif beyond and read > START:
+            self._lost = None
+        return Lag(unread, int(group["pending"]), self._lost)
 
 
 def scalar(text: str) -> Scalar:

@@ -345,10 +345,18 @@ def mode(
 
 @app.command()
 def rejects(
-    model: Annotated[str, typer.Argument(help="Model of the running service.")], url: Url = _LOCAL, json: Json = False
+    model: Annotated[str, typer.Argument(help="Model of the running service.")],
+    replay: Annotated[str | None, typer.Option(metavar="ENTRY", help="Bring this entry back.")] = None,
+    event: Annotated[
+        str | None, typer.Option(help='What is mended: JSON, {"features": {..}, "label": ..}, or @FILE.')
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "replayed by hand",
+    actor: Actor = "",
+    url: Url = _LOCAL,
+    json: Json = False,
 ) -> None:
-    """List the events that a model's learner has set aside, and why."""
-    _do("operate", "rejects", model=model, url=url, as_json=json)
+    """List the events that a model's learner has set aside, and why; with --replay, bring one back."""
+    _do("operate", "rejects", model=model, entry=replay, event=event, reason=reason, actor=actor, url=url, as_json=json)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from envs import worlds
 from envs.dynamics import World
 from online import durations
 from online.join import OutcomeSpec
+from online.sources import SourceSpec
 from online.specs import ModelSpec, SpecError, model_spec
 from service.deciding.releases import Mode
 from service.http.decoding import explain
@@ -27,6 +28,7 @@ from service.http.problems import Fault, shown
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _NAME_ALLOWED = "a name of lower-case letters, digits, - and _, beginning with a letter, at most 63 long"
 DEFAULT_SHARE = 0.02
+_REDIS = ("redis://", "rediss://", "unix://", "$")
 
 Number: TypeAlias = int | float
 
@@ -100,10 +102,11 @@ class PointSpec:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a service serves: models and points by name."""
+    """What a service serves, and the streams of others that it follows: models, points and sources by name."""
 
     models: Mapping[str, ModelSpec] = field(default_factory=lambda: MappingProxyType({}))
     points: Mapping[str, PointSpec] = field(default_factory=lambda: MappingProxyType({}))
+    sources: Mapping[str, SourceSpec] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,6 +156,18 @@ class _PointTable(_Table, frozen=True):
 class _Root(_Table, frozen=True):
     models: dict[str, dict[str, Any]] = {}
     points: dict[str, dict[str, Any]] = {}
+    sources: dict[str, dict[str, Any]] = {}
+
+
+class _SourceTable(_Table, frozen=True):
+    redis: str
+    stream: str
+    model: str
+    map: dict[str, str] = {}
+    only_mapped: bool = False
+    label: str | None = None
+    key: str | None = None
+    at: str | None = None
 
 
 def load(path: Path) -> Manifest:
@@ -186,7 +201,8 @@ def parse(mapping: Mapping[str, Any]) -> Manifest:
         if strangers := [name for name in point.adapt.models if name not in models]:
             allowed = f"models that are declared: {', '.join(models) or 'there are none'}"
             raise ManifestError(f"points.{point.name}.adapt.models", allowed, strangers[0])
-    return Manifest(MappingProxyType(models), MappingProxyType(points))
+    sources = {name: _source(name, table, models) for name, table in root.sources.items()}
+    return Manifest(MappingProxyType(models), MappingProxyType(points), MappingProxyType(sources))
 
 
 def parse_model(name: str, table: Mapping[str, Any]) -> ModelSpec:
@@ -219,6 +235,29 @@ def parse_point(name: str, table: Mapping[str, Any]) -> PointSpec:
         gate=_gate(f"{path}.gate", given.gate),
         adapt=_adapt(f"{path}.adapt", given.adapt, keyed=given.key is not None),
     )
+
+
+def _source(name: str, table: Mapping[str, Any], models: Mapping[str, ModelSpec]) -> SourceSpec:
+    """One source's table: a stream in somebody's Redis, and what becomes of its fields."""
+    path = f"sources.{name}"
+    _check_name(path, name)
+    given = _convert(table, _SourceTable, path)
+    if given.model not in models:
+        raise ManifestError(
+            f"{path}.model", f"one of: {', '.join(sorted(models)) or 'no model is declared'}", given.model
+        )
+    if not given.redis.startswith(_REDIS):
+        allowed = f"a URL that begins with {', '.join(_REDIS[:-1])}, or $NAME for a variable that holds one"
+        raise ManifestError(f"{path}.redis", allowed, given.redis)
+    model = models[given.model]
+    if (model.key is None) != (given.key is None):
+        allowed = (
+            "left out: the model declares no key" if model.key is None else f"the field that holds the {model.key}"
+        )
+        raise ManifestError(f"{path}.key", allowed, given.key)
+    texts = {name for name, feature in (model.features or {}).items() if feature.type in ("text", "category")}
+    fields = msgspec.structs.asdict(given)
+    return SourceSpec(name=name, texts=frozenset(texts), **fields)
 
 
 def _convert(value: Any, type_: Any, path: str) -> Any:

@@ -143,3 +143,25 @@ def test_a_rejected_entry_can_be_brought_back(service):
     assert service.get("/v1/models/churn")["learned"] == 1
     assert service.get("/v1/models/churn/rejects")["rejects"] == []
     assert service.refused("/v1/models/churn/rejects/1-1/replay", {"reason": "x"})["status"] == 404
+
+
+def test_a_rejected_event_is_mended_and_brought_back_and_what_is_still_wrong_is_listed_again(service):
+    service.post("/v1/models/churn/labels", {"id": "p1", "label": True})
+    service.settle()
+    service.clock.now += 400
+    service.post("/v1/models/churn/events", {"id": "p2", "features": {"x": 1.0}})
+    service.settle()
+    (reject,) = service.get("/v1/models/churn/rejects")["rejects"]
+    path = f"/v1/models/churn/rejects/{reject['entry']}/replay"
+    problem = service.refused(path, {"reason": "x", "event": {"features": {"x": 1.0}}})
+    assert (problem["status"], problem["errors"][0]["field"]) == (422, "event.features")
+    service.post(path, {"reason": "not the label, but its type", "event": {"label": "often"}})
+    service.settle()
+    (again,) = service.get("/v1/models/churn/rejects")["rejects"]
+    assert (again["field"], again["event"]["label"]) == ("label", "often")
+    assert again["entry"] != reject["entry"]
+    service.post("/v1/models/churn/events", {"id": "p1", "features": {"x": 1.0}})
+    service.post(f"/v1/models/churn/rejects/{again['entry']}/replay", {"reason": "now", "event": {"label": False}})
+    service.settle()
+    assert service.get("/v1/models/churn/rejects")["rejects"] == []
+    assert service.get("/v1/models/churn")["counts"]["labelled"] == 1

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from service.commands.output import CommandError, UsageError, finish, percent, shown, table
@@ -24,12 +26,33 @@ def policies(point: str, url: str, as_json: bool) -> None:
     finish(result, as_json, lambda out: _show_policies(out, result))
 
 
-def rejects(model: str, url: str, as_json: bool) -> None:
-    """What a model's learner has set aside, and why."""
+def rejects(model: str, entry: str | None, event: str | None, reason: str, actor: str, url: str, as_json: bool) -> None:
+    """What a model's learner has set aside, and why; or bring one of these entries back."""
+    if entry is not None:
+        mended = {} if event is None else {"event": _table(event)}
+        _order(url, f"/v1/models/{model}/rejects/{entry}/replay", mended, reason, actor, as_json)
+        return
+    if event is not None:
+        raise UsageError("--event says what is mended of one entry: name it with --replay ENTRY")
     result = _get(url, f"/v1/models/{model}/rejects")
-    rows = [(one["entry"], one["id"], one["field"], one["reason"]) for one in result["rejects"]]
-    words = table(("entry", "id", "field", "reason"), rows) if rows else "nothing was set aside"
+    rows = [(one["entry"], one["id"], one["field"], one["reason"], _line(one["event"])) for one in result["rejects"]]
+    heads = ("entry", "id", "field", "reason", "event")
+    words = table(heads, rows) if rows else "nothing was set aside"
     finish(result, as_json, lambda out: out.print(words))
+
+
+def _line(event: Mapping[str, Any] | None) -> str:
+    return shown(None) if event is None else msgspec.json.encode(event).decode()
+
+
+def _table(text: str) -> dict[str, Any]:
+    """An event's fields as JSON, written out or in a file named @FILE."""
+    try:
+        data = Path(text[1:]).read_bytes() if text.startswith("@") else text.encode()
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        example = '{"features": {"x": 1.5}, "label": true}'
+        raise UsageError(f"--event {text}: {error}; give JSON such as {example}, or @FILE") from None
 
 
 def promote(point: str, digest: str, reason: str, actor: str, url: str, as_json: bool) -> None:

@@ -96,7 +96,7 @@ class Declarations:
             return
         self._models |= models
         self._points |= points
-        self._manifest = Manifest(MappingProxyType(models), MappingProxyType(points))
+        self._manifest = Manifest(MappingProxyType(models), MappingProxyType(points), self._manifest.sources)
 
 
 def _replace(specs: dict[str, Any], name: str, spec: Any) -> None:

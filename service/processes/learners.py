@@ -23,6 +23,7 @@ from service.deciding.estimates import Source, listening
 from service.deciding.feed import Note
 from service.deciding.points import Point
 from service.manifest import Manifest, load
+from service.processes.followers import Follower, Means
 from service.processes.rebuild import ModelMake, Rebuild
 from service.processes.slots import take_slot
 from service.settings import ARCHIVE, Settings
@@ -104,6 +105,10 @@ class Roster:
         kept = {worker.partition for worker in self.workers}
         self.workers += [self.hire(p, make) for p, make in folds(manifest, self.blob).items() if p not in kept]
         self._specs = specs
+
+    def owns(self, model: str) -> bool:
+        """Whether this process is the one that learns a model; may be asked from other threads."""
+        return any(worker.partition == partition_of(model) and worker.fold is not None for worker in list(self.workers))
 
     def compare(self) -> None:
         """Begin a rebuild for each model that is not of the spec that is wanted."""
@@ -220,10 +225,18 @@ def run(settings: Settings) -> None:
     roster()
     watch = Watch(log, blob, roster.workers)
 
+    def make_log() -> Log:
+        return RedisLog(connect(settings.redis or "", password), window=settings.window)
+
+    means = Means(make_log, lambda: RedisBlob(connect(settings.redis or "", password)), roster.owns)
+    followers = [Follower(source, means).start() for source in manifest.sources.values()]
+
     def stopping() -> bool:
         roster()
         watch()
         return stop.is_set()
 
     work(roster.workers, log, stopping)
+    for follower in followers:
+        follower.close()
     client.close()

@@ -2,19 +2,32 @@
 
 from typing import Annotated, Any
 
-from msgspec import UNSET, Meta, Struct, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType, structs, to_builtins
 
-from online.events import Drifted, EventError, Rejected, decode, decode_reports, digest, draft_id, encode
+from online.events import (
+    Drifted,
+    Event,
+    EventError,
+    Rejected,
+    Replayed,
+    Scalar,
+    decode,
+    decode_reports,
+    digest,
+    draft_id,
+    encode,
+)
 from online.fold import replay_of
 from online.log import Conflict, Draft, EntryId, token
 from service.deciding.declarations import BreakingError, Declared, check_model
 from service.deciding.live_specs import progress_of
 from service.deciding.serving import ServedModel
+from service.deciding.source_states import SourceState, states_of
 from service.deciding.store import Store
 from service.http.api import Api
 from service.http.decoding import Decoder
 from service.http.operations import Answer, Call, Operation, Parameter, flag, integer, reply
-from service.http.problems import Fault, ProblemError, shown
+from service.http.problems import NOTHING, Fault, ProblemError, invalid, shown
 from service.manifest import ManifestError, parse_model
 from service.routes.decisions import WriteAnswer, conflict
 from service.routes.predictions import partition_of
@@ -94,6 +107,12 @@ class RejectsAnswer(Struct, frozen=True):
     rejects: list[RejectedEntry]
 
 
+class SourcesAnswer(Struct, frozen=True):
+    """The streams of others that feed a model, and how far behind each is."""
+
+    sources: list[SourceState]
+
+
 class RebuildAnswer(Struct, frozen=True):
     """How far a model is that was declared anew; the model as it was serves meanwhile.
 
@@ -111,11 +130,25 @@ class RebuildAnswer(Struct, frozen=True):
     trouble: str = ""
 
 
+class Mended(Struct, frozen=True, forbid_unknown_fields=True):
+    """What takes the place of what a rejected event held; what is left out stays as it was."""
+
+    features: dict[str, Scalar] | UnsetType = UNSET
+    label: Scalar | UnsetType = UNSET
+    key: str | UnsetType | None = UNSET
+    at: float | UnsetType | None = UNSET
+
+
 class ReplayOrder(Struct, frozen=True, forbid_unknown_fields=True):
-    """Brings a rejected entry back; say what was mended."""
+    """Brings a rejected entry back, as it was or mended; say why, and what was mended.
+
+    Attributes:
+        event: What is mended: any of `features`, `label`, `key` and `at`.
+    """
 
     reason: Annotated[str, Meta(min_length=1, max_length=1000)]
     actor: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
+    event: Mended | None = None
 
 
 class Models:
@@ -155,6 +188,13 @@ class Models:
 
         return reply(await self._api.store.ask(look))
 
+    async def sources(self, call: Call) -> Answer:
+        """The streams of others that feed the model: what is unread there, and what was trimmed before it was read."""
+        name = call.path["model"]
+        self._api.model(name)
+        states = await self._api.store.ask(lambda store: states_of(store.blob))
+        return reply(SourcesAnswer([state for state in states if state.model == name]))
+
     async def rejects(self, call: Call) -> Answer:
         """The entries that the learner set aside, each with its reason and what it held."""
         name = call.path["model"]
@@ -166,7 +206,7 @@ class Models:
         return reply(RejectsAnswer([_rejected(report) for report in reports[:limit]]))
 
     async def replay(self, call: Call) -> Answer:
-        """Brings an entry that was set aside back, as it was: the learner takes it as if it came now."""
+        """Brings an entry that was set aside back, as it was or mended: the learner takes it as if it came now."""
         name, entry = call.path["model"], call.path["entry"]
         self._api.model(name)
         order = self._replay.decode(call.body)
@@ -177,8 +217,9 @@ class Models:
         if found is None:
             fault = Fault("entry", f"an entry that GET /v1/models/{name}/rejects lists", shown(entry))
             raise ProblemError("unknown-entry", f"There is no rejected entry {entry} of {name!r}.", fault)
-        event = replay_of(found, order.actor)
-        result = await self._api.writer.append(partition, Draft(draft_id(event), digest(entry), encode(event)))
+        event = replay_of(found, order.actor, _mended(found, order.event))
+        draft = Draft(draft_id(event), digest([entry, event.event]), encode(event))
+        result = await self._api.writer.append(partition, draft)
         if isinstance(result, Conflict):
             raise conflict("replay", entry)
         return reply(WriteAnswer(event.id, token(partition, result.entry.id)))
@@ -229,7 +270,10 @@ class Models:
         stored: dict[str, Any] = {"problems": ("unknown-model", "unavailable")}
         limit = Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "How many")
         rejects: dict[str, Any] = {"problems": (*stored["problems"], "invalid-request"), "query": (limit,)}
-        replay: dict[str, Any] = {"problems": (*stored["problems"], "unknown-entry", "conflict"), "scope": "operate"}
+        replay: dict[str, Any] = {
+            "problems": (*stored["problems"], "unknown-entry", "conflict", "invalid-request"),
+            "scope": "operate",
+        }
         put: dict[str, Any] = {"problems": ("conflict", "unavailable"), "scope": "admin", "query": (anew, *why)}
         end: dict[str, Any] = {**stored, "scope": "admin", "query": why}
         again = f"{base}/rejects/{{entry}}/replay"
@@ -240,6 +284,7 @@ class Models:
             Operation("DELETE", base, "End a model", self.end, WriteAnswer, **end),
             Operation("GET", f"{base}/alarms", "List drift alarms", self.alarms, AlarmsAnswer, **read),
             Operation("GET", f"{base}/rebuild", "Follow a rebuild", self.rebuild, RebuildAnswer, **stored),
+            Operation("GET", f"{base}/sources", "List sources", self.sources, SourcesAnswer, **stored),
             Operation("GET", f"{base}/rejects", "List rejected entries", self.rejects, RejectsAnswer, **rejects),
             Operation("POST", again, "Bring an entry back", self.replay, WriteAnswer, request=ReplayOrder, **replay),
         ]
@@ -286,9 +331,36 @@ def _alarm(alarm: Drifted) -> Alarm:
     return Alarm(alarm.at, alarm.detector, alarm.signal, alarm.entry, alarm.key, alarm.action, alarm.evidence)
 
 
+def _held(report: Rejected) -> Event:
+    """The event that was set aside; of a replay that was set aside in turn, the event within. Raises `EventError`."""
+    held = decode(report.event)
+    while isinstance(held, Replayed):
+        held = decode(held.event)
+    return held
+
+
+def _mended(report: Rejected, mended: Mended | None) -> bytes:
+    """The event to bring back.
+
+    Raises:
+        ProblemError: It is not readable, or has no such field.
+    """
+    try:
+        held = _held(report)
+    except EventError as error:
+        if mended is None:
+            return report.event
+        raise invalid("event", f"left out: {error}", NOTHING) from None
+    changes = {} if mended is None else {n: v for n, v in structs.asdict(mended).items() if v is not UNSET}
+    for name in changes:
+        if name not in held.__struct_fields__:
+            raise invalid(f"event.{name}", f"left out: a {type(held).__name__} event has none", changes[name])
+    return encode(structs.replace(held, **changes))
+
+
 def _rejected(report: Rejected) -> RejectedEntry:
     try:
-        held = decode(report.event)
+        held = _held(report)
     except EventError:
         return RejectedEntry(report.entry, report.id, report.reason, report.field, None)
     names = [name for name in ("key", "at", "features", "label") if getattr(held, name, UNSET) is not UNSET]
