@@ -1,0 +1,71 @@
+"""Active learning: which labels are worth buying, within a budget."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+STEP = 0.02
+"""How fast the discount follows the budget, per event."""
+
+
+def entropy(probabilities: Mapping[Any, float] | None) -> float:
+    """The uncertainty of a prediction from 0 to 1: as in River's ``active.EntropySampler``; 1 where there is none.
+
+    >>> entropy({True: 0.5, False: 0.5}), entropy({True: 1.0, False: 0.0}), entropy({})
+    (1.0, 0.0, 1.0)
+    """
+    if not probabilities:
+        return 1.0
+    positive = [p for p in probabilities.values() if p > 0.0]
+    if len(positive) < 2:
+        return 0.0
+    return -math.fsum(p * math.log2(p) for p in positive) / math.log2(len(positive))
+
+
+def uniforms(event_id: str) -> tuple[float, float]:
+    """Two uniform numbers in [0, 1) that belong to an event: every replay draws the same."""
+    digest = blake2b(event_id.encode(), digest_size=16, person=b"label-wanted").digest()
+    return tuple(int.from_bytes(part, "big") / 2**64 for part in (digest[:8], digest[8:]))  # type: ignore[return-value]
+
+
+@dataclass(slots=True)
+class Buyer:
+    """Buys labels for a share ``budget`` of all events: partly at random, partly where the model is uncertain.
+
+    A share ``at_random`` of the events is left to pure chance: the labels bought there are a fair sample, and a change
+    is seen where the model is sure of itself (Žliobaitė et al. 2014, "split"). In the others a label is wanted with
+    probability ``entropy ** discount``, which is River's ``active.EntropySampler``; the discount follows the budget.
+    Never are there more bought than ``budget`` times the events seen, and one.
+    """
+
+    budget: float = 0.1
+    at_random: float = 0.5
+    discount: float = 3.0
+    seen: int = 0
+    bought: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "at_random"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed is a share from 0 to 1")
+
+    def wants(self, probabilities: Mapping[Any, float] | None, chance: tuple[float, float]) -> bool:
+        """Whether a label for this prediction is wanted; changes nothing. ``chance`` is two uniform numbers."""
+        if self.bought >= self.budget * (self.seen + 1) + 1.0:
+            return False
+        if chance[0] < self.at_random:
+            return chance[1] < self.budget
+        return chance[1] < self._rate(probabilities)
+
+    def _rate(self, probabilities: Mapping[Any, float] | None) -> float:
+        return math.pow(entropy(probabilities), self.discount)
+
+    def note(self, probabilities: Mapping[Any, float] | None, chance: tuple[float, float], *, wanted: bool) -> None:
+        """Count an event, and whether its label was bought."""
+        self.seen += 1
+        self.bought += wanted
+        if chance[0] >= self.at_random and self.budget > 0.0:
+            spent = self._rate(probabilities) / self.budget
+            self.discount = min(100.0, max(0.01, self.discount * math.exp(STEP * min(4.0, spent - 1.0))))

@@ -1,0 +1,104 @@
+"""Performance foreseen: how often a classifier will prove right, from its own probabilities, before labels come."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+LEAST = 200
+"""Labels before which nothing is known of the calibration."""
+
+BINS = 20
+FORGET = 0.9995
+"""What a bin keeps of its labels with each further one: it is about the last 2,000."""
+
+PRIOR = 10.0
+"""Labels that a confidence itself is worth, as long as its bin has few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """An accuracy estimated before its labels, and what became of earlier ones.
+
+    Attributes:
+        accuracy: The mean calibrated confidence of the last predictions; ``None`` before the first.
+        predictions: How many those are.
+        gap: Accuracy less what was foreseen, over the predictions labelled last; ``None`` before the first label.
+        labels: How many those are.
+        calibrated: Whether the estimate can be believed: labels enough, and the gap within tolerance.
+    """
+
+    accuracy: float | None
+    predictions: int
+    gap: float | None
+    labels: int
+    calibrated: bool
+
+
+@dataclass(slots=True)
+class Mean:
+    """A mean over a sliding window."""
+
+    size: int
+    values: deque[float] = field(default_factory=deque)
+    total: float = 0.0
+
+    def update(self, value: float) -> None:
+        """One more value; the oldest leaves."""
+        self.values.append(value)
+        self.total += value
+        if len(self.values) > self.size:
+            self.total -= self.values.popleft()
+
+    def get(self) -> float | None:
+        """The mean; ``None`` of nothing."""
+        return self.total / len(self.values) if self.values else None
+
+
+@dataclass(slots=True)
+class Foreseen:
+    """Confidence-based performance estimation: where probabilities are calibrated, mean confidence is mean accuracy.
+
+    Confidences are calibrated first, by how often predictions of the same confidence were right (histogram binning,
+    Zadrozny and Elkan 2001, with forgetting). The estimate is over the last ``window`` predictions, and believed while
+    the accuracy of as many labelled ones was within ``tolerance`` of what was foreseen for them. A change of concept
+    is invisible to it until labels come (Garg et al. 2022).
+    """
+
+    window: int = 2_000
+    tolerance: float = 0.015
+    _right: list[float] = field(default_factory=lambda: [0.0] * BINS)
+    _count: list[float] = field(default_factory=lambda: [0.0] * BINS)
+    _foreseen: Mean = field(init=False)
+    _gap: Mean = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._foreseen = Mean(self.window)
+        self._gap = Mean(self.window)
+
+    def note(self, confidence: float) -> float:
+        """A prediction, with the probability of the class it names; the probability that it is right, to keep."""
+        if not math.isfinite(confidence):
+            return math.nan
+        place = _bin(confidence)
+        foreseen = (self._right[place] + PRIOR * confidence) / (self._count[place] + PRIOR)
+        self._foreseen.update(foreseen)
+        return foreseen
+
+    def settle(self, confidence: float, foreseen: float, *, right: bool) -> None:
+        """The label of a prediction that was made with this confidence, and of which `note` said that."""
+        if not math.isfinite(foreseen):
+            return
+        self._gap.update(right - foreseen)
+        place = _bin(confidence)
+        self._right[place] = FORGET * self._right[place] + right
+        self._count[place] = FORGET * self._count[place] + 1.0
+
+    def estimated(self) -> Estimated:
+        """The estimate now."""
+        gap, labels = self._gap.get(), len(self._gap.values)
+        calibrated = gap is not None and labels >= LEAST and abs(gap) <= self.tolerance
+        return Estimated(self._foreseen.get(), len(self._foreseen.values), gap, labels, calibrated)
+
+
+def _bin(confidence: float) -> int:
+    return min(BINS - 1, int(BINS * confidence))
