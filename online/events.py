@@ -245,6 +245,10 @@ def decode(payload: bytes) -> Event:
         raise EventError(_explain(payload, error)) from error
 
 
+decode_quickly = _decoder.decode
+"""`decode` without the explanation: raises whatever msgspec raises, ``ValueError`` or ``RecursionError``."""
+
+
 def _explain(payload: bytes, error: Exception) -> str:
     try:
         tag = msgspec.msgpack.decode(payload, type=_Tag).type

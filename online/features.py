@@ -6,9 +6,10 @@ A declared schema says each feature's type, range, allowed values and what a mis
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import hypot
 from typing import Any
 
 from online.events import Scalar
@@ -161,8 +162,16 @@ class Schema:
             return self._check_declared(self.declared, features)
         names, order = self._memo
         if tuple(features) == names and _are_numbers(features):
-            return features if names == order else {name: features[name] for name in order}
+            return features if names is order else {name: features[name] for name in order}
         return self._check_each(features)
+
+    @property
+    def intake(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """`take` and `encode` in one."""
+        return self.take if self.declared is None else self._take_encoded
+
+    def _take_encoded(self, features: dict[str, Any]) -> dict[str, Any]:
+        return self.encode(self.take(features))
 
     def _check_each(self, features: dict[str, Any]) -> dict[str, Any]:
         checked: dict[str, Any] = {}
@@ -172,14 +181,20 @@ class Schema:
                 self._check_type(name, value)
                 checked[name] = value
         if len(checked) == len(features) and all(self.types.get(name) == "number" for name in checked):
-            self._memo = tuple(features), tuple(checked)
+            names, order = tuple(features), tuple(checked)
+            self._memo = (order, order) if names == order else (names, order)
         return checked
 
     def take(self, features: dict[str, Any]) -> dict[str, Any]:
         """`check`, then `note` what was new: the fold's way in."""
         names, order = self._memo
-        if tuple(features) == names and _are_numbers(features):
-            return features if names == order else {name: features[name] for name in order}
+        if tuple(features) == names:
+            try:
+                # None is larger than their Euclidean norm, which C computes at once.
+                if hypot(*features.values()) <= LIMIT:
+                    return features if names is order else {name: features[name] for name in order}
+            except (TypeError, OverflowError):
+                pass
         checked = self._check_each(features) if self.declared is None else self._check_declared(self.declared, features)
         self.note(checked)
         return checked
@@ -254,7 +269,7 @@ class Schema:
 def _are_numbers(features: Mapping[str, Scalar]) -> bool:
     """Whether all are numbers within the limit: none is larger than their Euclidean norm, which C computes at once."""
     try:
-        return math.hypot(*features.values()) <= LIMIT  # type: ignore[arg-type]
+        return hypot(*features.values()) <= LIMIT  # type: ignore[arg-type]
     except (TypeError, OverflowError):
         return False
 

@@ -2,7 +2,7 @@
 
 import math
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -350,6 +350,10 @@ class PointLearner:
             return self._set_aside(entry, "a replay of a replay", "event")
         self._index[f"reject:{event.entry}"] = None
         return self._dispatch(entry, again, entry.at)
+
+    def run(self, entries: Sequence[Entry], made: list[tuple[EntryId, bytes]]) -> int:  # noqa: ARG002
+        """No entry of a point is plain."""
+        return 0
 
     def reject(self, entry: Entry, reason: str, field: str | None = None) -> list[Report]:
         """Set an entry aside that broke `apply`, on the state from before it."""

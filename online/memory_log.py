@@ -148,7 +148,8 @@ class MemoryLog:
                 raise Restarted(f"the cursor {commit.cursor} is beyond the log's end {stream.last}: reload")
             stream.beat += 1
             last = stream.reports[-1].id if stream.reports else START
-            stream.reports.extend(ReportEntry(*report) for report in commit.reports if report[0] > last)
+            begin = bisect_right(commit.reports, last, key=_cause_of)
+            stream.reports.extend(map(ReportEntry._make, commit.reports[begin:]))
             if commit.snapshot is not None:
                 _replace_snapshot(stream, commit, commit.snapshot)
             if commit.cursor > stream.cursor:
@@ -261,6 +262,10 @@ class MemoryLog:
 
 def _id_of(entry: Entry | ReportEntry) -> EntryId:
     return entry.id
+
+
+def _cause_of(report: tuple[EntryId, bytes]) -> EntryId:
+    return report[0]
 
 
 def _replace_snapshot(stream: _Stream, commit: Commit, data: bytes) -> None:

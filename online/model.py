@@ -16,7 +16,7 @@ from online.events import Scalar
 from online.features import FeatureError, Schema
 from online.fold import Parts, Poisoned
 from online.specs import SIGNALS, ModelSpec, build
-from online.tasks import Baseline, Classification, Clustering, Guess, LabelError, SupervisedAnomaly, task_of
+from online.tasks import Baseline, Classification, Clustering, Guess, LabelError, SupervisedAnomaly, Task, task_of
 
 DUEL = 100
 """Labels over which a challenger is compared with the model that drifted, at least."""
@@ -62,6 +62,16 @@ class State:
     frozen: bool = False
 
 
+class Lane(NamedTuple):
+    """The pieces of a model that a plain labelled event goes through, one after the other."""
+
+    model: Any
+    task: Task
+    metrics: list[Any]
+    baseline: Baseline
+    watch: Watch | None
+
+
 class Model:
     """Predicts, scores, detects and learns. ``parts`` fetches the instances of keys that are not in memory."""
 
@@ -84,6 +94,8 @@ class Model:
         self._watched = tuple(signal for signal in bank if signal not in SIGNALS)
         self._error_watch, self._score_watch, self._label_watch = (bank.get(signal) for signal in SIGNALS)
         self.observes = bool(self._watched) or self._score_watch is not None or self._task.learns_unlabelled
+        learns_plainly = self._guesses_plainly and type(self._task).learn is Task.learn
+        self._is_plain = learns_plainly and not self.observes and self._label_watch is None
 
     def figures(self) -> dict[str, float]:
         """Each metric's progressive value: every prediction was made before its label was learned."""
@@ -109,8 +121,10 @@ class Model:
 
     def label(self, given: Scalar) -> Any:
         """A label as the task takes it; the first one settles the type. Raises `LabelError`."""
-        y = self._task.label(given)
         known = self.state.label_type
+        if given.__class__ is bool and known is bool:
+            return given
+        y = self._task.label(given)
         if self._task.classifies and known is not None and type(y) is not known:
             raise LabelError(given, f"a {known.__name__}, as the first label was")
         return y
@@ -141,7 +155,9 @@ class Model:
             instance = self._instance(key)
             if isinstance(self._task, Clustering):
                 self._task.score_clusters(state.metrics, instance.model, x, guess)
-            self._teach(key, instance, self._task.learn_unlabelled, x)
+            self._teach(instance, self._task.learn_unlabelled, x)
+            if state.shared is None and key is not None:
+                self._changed.add(key)
             state.learned += 1
         return alarms
 
@@ -164,38 +180,45 @@ class Model:
         if self._error_watch is not None and error is not None:
             alarm = self._error_watch.update(error)
             if alarm is not None:
-                alarms = self._react(key, alarm)
+                alarms = self.react(key, alarm)
         if self._label_watch is not None:
             alarms = alarms + self._watch(key, self._label_watch, _as_number(y))
-        if learn and not state.frozen and not task.learns_unlabelled:
-            self._learn(key, x, y, guess, error)
+        if learn and not (state.frozen or task.learns_unlabelled):
+            self.learn(key, x, y, guess, error)
         return error, alarms
 
-    def _learn(self, key: str | None, x: dict[str, Any], y: Any, guess: Guess, error: float | None) -> None:
+    def learn(self, key: str | None, x: dict[str, Any], y: Any, guess: Guess, error: float | None) -> None:
+        """Learn a label. Raises `Poisoned`."""
         state, task = self.state, self._task
         instance = state.shared or self._instance(key)
         if instance.challenger is not None:
             self._duel(instance, x, y, error)
-        self._teach(key, instance, task.learn, x, y)
+        self._teach(instance, task.learn, x, y)
+        if state.shared is None and key is not None:
+            self._changed.add(key)
         if not task.classifies and guess.value is not None and task.is_risky(y, guess):
             self._check_finite(key, x)
         state.learned += 1
         if state.label_type is None:
             state.label_type = type(y)
 
-    def _teach(self, key: str | None, instance: Instance, learn: Callable[..., None], *lesson: Any) -> None:
+    def lane(self) -> "Lane | None":
+        """What a plain labelled event needs; ``None`` where other things than weights may change."""
+        state, shared = self.state, self.state.shared
+        if not self._is_plain or shared is None or shared.challenger is not None:
+            return None
+        if state.frozen or state.label_type is None:
+            return None
+        return Lane(shared.model, self._task, state.metrics, state.baseline, self._error_watch)
+
+    def _teach(self, instance: Instance, learn: Callable[..., None], *lesson: Any) -> None:
         try:
-            if self.spec.learn_during_predict:
-                with compose.learn_during_predict():
-                    learn(instance.model, *lesson)
-            else:
+            with compose.learn_during_predict() if self.spec.learn_during_predict else nullcontext():
                 learn(instance.model, *lesson)
             if instance.challenger is not None:
                 learn(instance.challenger, *lesson)
         except Exception as error:  # River's classes raise anything, and have changed on the way
             raise Poisoned(f"learning failed: {_said(error)}") from error
-        if self.state.shared is None and key is not None:
-            self._changed.add(key)
 
     def _check_finite(self, key: str | None, x: dict[str, Any]) -> None:
         if self.guess(key, x).value is None:
@@ -203,9 +226,10 @@ class Model:
 
     def _watch(self, key: str | None, watch: Watch, value: float) -> list[Alarm]:
         alarm = watch.update(value)
-        return NO_ALARMS if alarm is None else self._react(key, alarm)
+        return NO_ALARMS if alarm is None else self.react(key, alarm)
 
-    def _react(self, key: str | None, alarm: Alarm) -> list[Alarm]:
+    def react(self, key: str | None, alarm: Alarm) -> list[Alarm]:
+        """Do what the spec wants done about a drift."""
         self._act(self._instance(key))
         return [alarm]
 

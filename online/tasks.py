@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from river import base, compose
 
 from online.events import Scalar
@@ -22,7 +23,7 @@ class LabelError(ValueError):
         self.allowed = allowed
 
 
-class Guess(NamedTuple):
+class Guess(msgspec.Struct, frozen=True, gc=False):
     """A prediction: the label or number (``None`` where the model has none yet), probabilities, anomaly score."""
 
     value: Any = None
@@ -56,7 +57,10 @@ class Task:
 
     def error(self, y: Any, guess: Guess) -> float | None:
         """How wrong a prediction was: 0 or 1 for classes, absolute for numbers; ``None`` where there was none."""
-        return None if guess.value is None else float(guess.value != y)
+        value = guess.value
+        if value is None:
+            return None
+        return 0.0 if value == y else 1.0
 
     def score(self, metrics: Sequence[Any], y: Any, guess: Guess) -> None:
         """Update metrics with a label and what was predicted."""
@@ -111,11 +115,11 @@ class Classification(Task):
         found = self.guess(model, x)
         if found.value is None or found.probabilities is not None or not self._probabilities:
             return found
-        return found._replace(probabilities=model.predict_proba_one(x))
+        return Guess(found.value, model.predict_proba_one(x), found.score)
 
     def score(self, metrics: Sequence[Any], y: Any, guess: Guess) -> None:
         """Metrics of labels take the class, metrics of probabilities the probabilities."""
-        value, probabilities, _ = guess
+        value, probabilities = guess.value, guess.probabilities
         if value is None:
             return
         if self._all_of_labels:
@@ -354,10 +358,12 @@ class Baseline:
         if self.classifies:
             if y == self.last:
                 self.no_change += 1
+            classes = self.classes
+            seen = classes[y] = classes[y] + 1 if y in classes else 1
             if y == self.top:
                 self.steady += 1
-            seen = self.classes[y] = self.classes.get(y, 0) + 1
-            if seen > self.top_count:
+                self.top_count = seen
+            elif seen > self.top_count:
                 self.top, self.top_count = y, seen
         else:
             if self.count:

@@ -31,6 +31,7 @@ Clock = Callable[[], float]
 
 _KEPT_TOGETHER = 50_000
 _WARIEST = 16.0
+_STRIDE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Pace:
 
     commit: float = 0.1
     calm: float = 0.02
-    dumping: float = 0.05
+    dumping: float = 0.03
     beat: float = 1.0
     patience: float = 5.0
     batch: int = 500
@@ -97,7 +98,6 @@ class Worker:
         self._wary = 1.0
         self._owned_at = 0.0
         self._reports: list[tuple[EntryId, bytes]] = []
-        self._index: dict[str, bytes | None] = {}
         self._poisons: dict[EntryId, Poisoned] = {}
         self._committed = self._snapshotted = self._beaten = self._tidied = float("-inf")
         self._between = 0.0
@@ -154,7 +154,7 @@ class Worker:
         self._forget()
 
     def _forget(self) -> None:
-        self._reports, self._index = [], {}
+        self._reports = []
 
     def _take_over(self) -> bool:
         if self._clock() < self._retry_at:
@@ -229,13 +229,37 @@ class Worker:
         if fold is None:
             return False
         entries = self._read(fold.place.cursor, pace.batch)
-        for entry in entries:
-            fold = self._apply(fold, entry)
-            if self._clock() - self._committed >= pace.commit:
-                self._commit(fold)
         if not entries:
             return self._rest(fold)
+        begin = 0
+        while begin < len(entries):
+            run = entries[begin : begin + _STRIDE]
+            fold, count = self._apply(fold, run)
+            begin += count
+            if self._clock() - self._committed >= pace.commit:
+                self._commit(fold)
         return True
+
+    def _apply(self, fold: Fold, entries: Sequence[Entry]) -> tuple[Fold, int]:
+        """Apply the first entry, and those after it that are plain; how many that were."""
+        before = len(self._reports)
+        try:
+            count = fold.run(entries, self._reports)
+        except (LogUnavailable, Fenced):
+            raise
+        except Exception:  # noqa: BLE001 - no event whatever may stop the stream
+            count = len(self._reports) - before
+            return self._without(entries[count]), count + 1
+        if count:
+            return fold, count
+        try:
+            self._take(entries[0], fold.apply(entries[0]))
+        except (LogUnavailable, Fenced):
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            self._poisons[entries[0].id] = _poison(error)
+            return self._without(entries[0]), 1
+        return fold, 1
 
     def _rest(self, fold: Fold) -> bool:
         """What is left to do when every entry has been applied."""
@@ -254,25 +278,12 @@ class Worker:
             self._beaten = now
         return False
 
-    def _apply(self, fold: Fold, entry: Entry) -> Fold:
-        try:
-            self._take(fold, entry, fold.apply(entry))
-        except (LogUnavailable, Fenced):
-            raise
-        except Exception as error:  # noqa: BLE001 - no event whatever may stop the stream
-            return self._without(entry, _poison(error))
-        return fold
-
-    def _take(self, fold: Fold, entry: Entry, reports: list[Report]) -> None:
+    def _take(self, entry: Entry, reports: list[Report]) -> None:
         if reports:
             self._reports.append((entry.id, encode_reports(reports)))
-        changed = fold.index()
-        if changed:
-            self._index |= changed
 
-    def _without(self, poison: Entry, why: Poisoned) -> Fold:
+    def _without(self, poison: Entry) -> Fold:
         """The fold as it would be had this entry been set aside at once: from the snapshot, all others again."""
-        self._poisons[poison.id] = why
         while True:
             self._forget()
             self._fold = fold = self._load(self._epoch or 0)
@@ -280,9 +291,9 @@ class Worker:
                 for entry in self._entries(fold.place.cursor, poison.id):
                     found = self._poisons.get(entry.id)
                     if found is None:
-                        self._take(fold, entry, fold.apply(entry))
+                        self._take(entry, fold.apply(entry))
                     else:
-                        self._take(fold, entry, fold.reject(entry, found.reason, found.field))
+                        self._take(entry, fold.reject(entry, found.reason, found.field))
             except (LogUnavailable, Fenced):
                 raise
             except Exception as error:  # noqa: BLE001 - as above
@@ -302,7 +313,7 @@ class Worker:
             cursor=cursor,
             snapshot=seal(self._secret, self.partition, cursor, fold.dump()) if due else None,
             reports=self._reports,
-            index=self._index,
+            index=fold.index(),
             parts=self._parts(fold) if due else {},
             learned=fold.learned,
             verified=due and self._is_verified(),

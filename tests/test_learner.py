@@ -9,7 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import datasets, linear_model, metrics, optim, preprocessing
 
-from online.events import Decided, Drifted, Labelled, Observed, Predicted, Rejected, Scored, Settled, Ticked, encode
+from online.events import (
+    Decided,
+    Drifted,
+    Labelled,
+    Observed,
+    Predicted,
+    Rejected,
+    Scored,
+    Settled,
+    Ticked,
+    encode,
+    encode_reports,
+)
 from online.features import FeatureError
 from online.fold import Poisoned, Stale, replay_of
 from online.learner import ModelLearner
@@ -343,3 +355,56 @@ def test_any_order_of_events_and_restarts_reports_what_an_oracle_reports(actions
     assert sum(item[0] == "rejected" for item in found) == sum(item[0] == "rejected" for item in said)
     assert stream.learner.metrics()["Accuracy"] == accuracy
     assert stream.learner.counts["pending"] == waiting
+
+
+def broken(chance: random.Random, number: int, x: dict[str, Any], y: float) -> list[Any]:
+    """What a careless producer might send for a case."""
+    name = str(number)
+    match chance.randrange(12) if number else 12:
+        case 0:
+            return [Observed(id=name, features=x, at=float(number)), Labelled(id=name, label=y)]
+        case 1:
+            return [Observed(id=name, features=x | {next(iter(x)): "text"}, label=y)]
+        case 2:
+            return [Observed(id=name, features={key: float("nan") for key in x}, label=y)]
+        case 3:
+            return [Observed(id=name, features=x, label=y, learn=False), Ticked(at=float(number))]
+        case 4:
+            return [Observed(id=name, features=x, label="maybe"), Observed(id=name, features=x, at=float(number))]
+    return [Observed(id=name, features=x, label=y if number < 400 else 1 - y, at=float(number))]
+
+
+@pytest.mark.parametrize("on_drift", ["keep", "reset", "replace", "raise"])
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_the_short_way_says_and_learns_what_the_long_one_does(task: str, on_drift: str) -> None:
+    linear = [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LinearRegression"}]
+    given_spec = spec(on_drift=on_drift, label_wait="20s")
+    if task == "regression":
+        given_spec = spec(on_drift=on_drift, task=task, pipeline=linear, metrics=["MAE"], label_wait="20s")
+    chance = random.Random(task + on_drift)
+    long, entries, said = Stream(given_spec), [], []
+    for number, (x, y) in enumerate(cases(900)):
+        for event in broken(chance, number, x, float(y) if task == "regression" else y):
+            reports = long(event)
+            entries.append(long.entries[-1])
+            if reports:
+                said.append((entries[-1].id, encode_reports(reports)))
+    short, made, index, taken = ModelLearner(given_spec), [], 0, 0
+    while index < len(entries):
+        count = short.run(entries[index : index + chance.randrange(1, 50)], made)
+        taken += count
+        if not count and (reports := short.apply(entries[index])):
+            made.append((entries[index].id, encode_reports(reports)))
+        index += count or 1
+        if chance.random() < 0.05:
+            short.dump()
+    assert made == said
+    assert (short.metrics(), short.counts, short.alarms) == (
+        long.learner.metrics(),
+        long.learner.counts,
+        long.learner.alarms,
+    )
+    x, _ = cases(1)[0]
+    assert short.predict(None, x) == long.learner.predict(None, x)
+    assert short.place == long.learner.place
+    assert taken > 200 or on_drift == "raise"
