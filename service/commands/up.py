@@ -19,9 +19,11 @@ from service.settings import Settings, SettingsError
 
 _SHOP = "shop"
 _POINT, _MODEL = "price", "demand"
-_RATE = 20.0
-_CALM_MINUTES = 4.0
-_SHIFT = "sensitivity=2"
+_RATE = 40.0
+_ENTITIES = 20
+_SHIFTS = ((4.0, "sensitivity=1.8"), (6.0, "sensitivity=4"))
+"""Minutes of the shop's traffic, and what its customers become: within what the policy was trained for, then beyond."""
+
 _WINDOW = 100_000
 
 
@@ -73,10 +75,10 @@ def demo_manifest() -> Path:
 
 def shop(rate: float) -> list[str]:
     """The demo's outside world: one shop that asks for prices, and whose customers change after some minutes."""
-    at = round(_CALM_MINUTES * 60 * rate)
+    shifts = [part for at, what in _SHIFTS for part in ("--shift", f"at={round(at * 60 * rate)},{what}")]
     return [
-        *("simulate", _POINT, "--url", "{url}", "--decisions", "0", "--rate", f"{rate:g}", "--entities", "4"),
-        *("--model", _MODEL, "--shift", f"at={at},{_SHIFT}", "--every", "60"),
+        *("simulate", _POINT, "--url", "{url}", "--decisions", "0", "--rate", f"{rate:g}"),
+        *("--entities", f"{_ENTITIES}", "--model", _MODEL, "--every", "30", *shifts),
     ]
 
 

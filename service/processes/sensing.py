@@ -23,6 +23,7 @@ STRAYED = 1.05
 """Factor beyond the end of the trained range at which an estimate counts as outside."""
 
 _NOTICEABLE = 0.05
+_BLIND = 1.2
 _QUIET_DECISIONS = 500
 _QUIET_S = 30.0
 _TOLD = 30
@@ -156,13 +157,18 @@ class Sensing:
         return strayed(belief, self.trained(release))
 
     def trained(self, release: Release) -> Mapping[str, tuple[float, float]]:
-        """The ranges that the serving policy was trained over; the point's own where no policy serves."""
+        """The ranges that the serving policy was trained over; the point's own where no policy serves.
+
+        A policy that does not see a parameter was made for one value, and follows none that is noticeably different.
+        """
         if release.incumbent is None:
             return self.point.spec.ranges
         try:
-            return self.registry.bundle(release.incumbent).card.ranges
+            card = self.registry.bundle(release.incumbent).card
         except BundleError:
             return {}
+        fixed = {name: value for name, value in card.params.items() if isinstance(value, int | float)}
+        return {name: (value / _BLIND, value * _BLIND) for name, value in fixed.items()} | card.ranges
 
     def _drifts(self, model: str) -> list[Drifted]:
         """The alarms of a prediction model since the last look."""
