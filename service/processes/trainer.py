@@ -165,10 +165,11 @@ class Adapter:
     def _ask_for_first_policies(self) -> None:
         """A point that is to be served live by a policy, and has none, gets one without being asked."""
         live = [name for name, point in self._points.items() if point.spec.mode == "live"]
+        minutes = {name: point.spec.adapt.minutes for name, point in self._points.items()}
         asked = {job.point for job in self._registry.jobs() if job.kind == "train"} if live else set()
         for name in live:
             if name not in asked and not self._registry.releases(name) and not self._registry.bundles(name):
-                self._registry.submit(Job(f"first-{name}", name, "train", {}))
+                self._registry.submit(Job(f"first-{name}", name, "train", {"minutes": minutes[name]}))
 
     def _do(self, job: Job) -> dict[str, Any]:
         if job.kind not in ("train", RETRAIN):
