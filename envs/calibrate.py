@@ -169,22 +169,15 @@ class _Objective:
 
     def __init__(self, known: Likelihood, rows: Array, weights: Array, prior_spread: float) -> None:
         self._known, self._rows, self._weights, self._prior_spread = known, rows, weights, prior_spread
-        inside = np.clip(known.nominal, 1e-6, 1.0 - 1e-6)
-        logit = np.log(inside) - np.log1p(-inside)
-        log = np.log(np.maximum(known.nominal, 1e-9))
-        self.centre: Array = np.where(known.probability, logit, np.where(known.positive, log, known.nominal))
+        self.centre: Array = known.unbounded(known.nominal)
 
     def physical(self, points: Array) -> Array:
-        """Parameters (m, d) of transformed ones; the bounds keep the likelihood from overflowing."""
-        limited = np.clip(points, -40.0, 40.0)
-        logistic = 1.0 / (1.0 + np.exp(-limited))
-        return np.where(self._known.probability, logistic, np.where(self._known.positive, np.exp(limited), points))
+        """Parameters (m, d) of transformed ones."""
+        return self._known.physical(points)
 
     def slope(self, point: Array) -> Array:
         """Derivative (d,) of the parameters."""
-        value = self.physical(point[None])[0]
-        known = self._known
-        return np.where(known.probability, value * (1 - value), np.where(known.positive, value, 1.0))
+        return self._known.slope(self.physical(point[None])[0])
 
     def at(self, points: Array) -> Array:
         """Log posterior (m,)."""

@@ -46,6 +46,8 @@ class Likelihood:
         positive: (d,) whether a column is above 0 without limit; otherwise it is a probability, or any number.
         probability: (d,) whether a column lies in 0 to 1.
         advice: what to try where the data cannot tell a column, by parameter.
+        factors: columns in groups of which each can be told by itself: the log-likelihood is a sum over the groups.
+            Empty: all columns together.
     """
 
     world: World
@@ -56,6 +58,23 @@ class Likelihood:
     advice: Mapping[str, str]
     _evidence: Evidence
     _loglik: LogLik
+    factors: tuple[tuple[str, ...], ...] = ()
+
+    def unbounded(self, values: Array) -> Array:
+        """Logs of positive parameters, logits of probabilities, the others as they are: (..., d) without limits."""
+        inside = np.clip(values, 1e-6, 1.0 - 1e-6)
+        logit = np.log(inside) - np.log1p(-inside)
+        return np.where(self.probability, logit, np.where(self.positive, np.log(np.maximum(values, 1e-9)), values))
+
+    def physical(self, points: Array) -> Array:
+        """The inverse of `unbounded`; limits keep the likelihood from overflowing."""
+        limited = np.clip(points, -40.0, 40.0)
+        logistic = 1.0 / (1.0 + np.exp(-limited))
+        return np.where(self.probability, logistic, np.where(self.positive, np.exp(limited), points))
+
+    def slope(self, values: Array) -> Array:
+        """Derivative of parameters (d,) by their unbounded form."""
+        return np.where(self.probability, values * (1 - values), np.where(self.positive, values, 1.0))
 
     def evidence(self, observation: NDArray[Any], action: Action, fields: Fields) -> Array:
         """Rows (n, r, c) of transitions: observations (n, k), actions (n,), fields (n,) each.
@@ -108,10 +127,27 @@ def likelihood(world: World, names: tuple[str, ...] | None = None) -> Likelihood
     nominal = np.array([_nominal(world)[column] for column in columns])
     chances = np.array([name.split("[")[0] in _probabilities(world) for name in columns])
     free = np.array([name in _UNBOUNDED for name in columns])
-    return Likelihood(world, columns, nominal, ~chances & ~free, chances, advice, evidence, loglik)
+    factors = _factors(world, columns)
+    return Likelihood(world, columns, nominal, ~chances & ~free, chances, advice, evidence, loglik, factors)
 
 
 _UNBOUNDED = ("attraction",)
+_ALONE = ("batch_probability", "reaction", "wear", "jump")
+
+
+def _factors(world: World, columns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """What shares no row, or enters it as a term of its own: components, products, deliveries, the rival's moves."""
+    groups: dict[str, list[str]] = {}
+    for column in columns:
+        name, _, place = column.partition("[")
+        own = column if name in _ALONE else place if isinstance(world, PricingNetwork) else ""
+        groups.setdefault(own, []).append(column)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def dispersed(world: World) -> bool:
+    """Whether the likelihood knows a dispersion of demand."""
+    return isinstance(world, _COUNTED) and getattr(world.params, "demand", "poisson") == "poisson"
 
 
 def _probabilities(world: World) -> tuple[str, ...]:
@@ -248,7 +284,7 @@ def _rival(world: PricingRival) -> tuple[tuple[str, ...], Mapping[str, str], Evi
         u, b = values["attraction"], values["sensitivity"]
         ours, theirs = np.exp(u - b * price), np.exp(u - b * rival)
         rate = values["arrivals"] * ours / (1.0 + ours + theirs)
-        sales = counted(rows[:, 3], rows[:, 4], rate, np.ones((1, 1)))
+        sales = counted(rows[:, 3], rows[:, 4], rate, values[DISPERSION])
         return np.where(sale, sales, _either(np.clip(rows[:, 1], 0.0, 1.0), values["reaction"]))
 
     advice = dict.fromkeys(("arrivals", "attraction", "sensitivity"), f"{_PRICES_ADVICE}, over the whole ladder")
@@ -337,7 +373,7 @@ def _inventory(world: Inventory) -> tuple[tuple[str, ...], Mapping[str, str], Ev
     return ("mean",), {"mean": "keep enough stock that demand shows"}, evidence, loglik
 
 
-_COUNTED = (Pricing, PricingReplenished, Inventory)
+_COUNTED = (Pricing, PricingReplenished, PricingRival, Inventory)
 _MAKERS: Mapping[type, Maker] = {
     Pricing: _pricing,
     PricingReplenished: _replenished,
