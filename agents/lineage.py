@@ -1,11 +1,13 @@
 """Lineage: every training as an MLflow run in SQLite, with settings, curve, bundle and the state of the code."""
 
 import json
+import logging
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from mlflow.entities import Metric, Param, RunTag
@@ -13,10 +15,31 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from agents.bundle import Bundle, BundleError, pack, unpack
-from agents.train import Progress
 
 BUNDLE_FILE, CARD_FILE = "policy.bundle", "card.json"
+CURVE = "curve.gap"
 MAX_PARAM = 5000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training that was kept.
+
+    Args:
+        id: of the run.
+        world, algo, digest: what was trained, and the name of its bundle.
+        code: state of the code it ran from, empty where that is not known.
+        at: seconds since 1970.
+        metrics: what the policy was measured to do, as in its card.
+    """
+
+    id: str
+    world: str
+    algo: str
+    digest: str
+    code: str
+    at: float
+    metrics: dict[str, float]
 
 
 class Lineage:
@@ -28,15 +51,16 @@ class Lineage:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        # It tells of every table that it makes.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._artifacts = folder / "artifacts"
         self._client = MlflowClient(tracking_uri=f"sqlite:///{folder.resolve() / 'runs.db'}")
 
-    def record(self, bundle: Bundle, curve: Sequence[Progress], code: str = "") -> str:
-        """Keep a training; the id of its run.
+    def record(self, bundle: Bundle, code: str = "") -> str:
+        """Keep a training, its settings, curve and bundle; the id of its run.
 
         Args:
-            bundle: what came of it.
-            curve: what it told on the way.
+            bundle: what came of it, with the curve in its card.
             code: state of the code it ran from (`code_state`).
         """
         card = bundle.card
@@ -53,12 +77,9 @@ class Lineage:
         tags = {"digest": bundle.digest, "code": code, **{f"version.{k}": v for k, v in card.versions.items()}}
         now = int(1000 * time.time())
         metrics = [Metric(name, value, now, card.steps) for name, value in card.metrics.items()]
-        metrics += [Metric("curve.gap", p.gap, now, p.steps) for p in curve if p.gap is not None]
-        metrics += [Metric("curve.value", p.value, now, p.steps) for p in curve if p.value is not None]
+        metrics += [Metric(CURVE, gap, now, steps) for steps, gap in card.curve]
         self._client.log_batch(run_id, params=params, tags=[RunTag(k, str(v)) for k, v in tags.items()])
-        # MLflow takes at most 1,000 metrics at once.
-        for start in range(0, len(metrics), 1000):
-            self._client.log_batch(run_id, metrics=metrics[start : start + 1000])
+        self._client.log_batch(run_id, metrics=metrics)
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, BUNDLE_FILE).write_bytes(pack(card, bundle.onnx, bundle.weights))
             Path(folder, CARD_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(card)))
@@ -73,10 +94,10 @@ class Lineage:
             BundleError: no such run, or one whose bundle was altered.
         """
         try:
-            digest = self._client.get_run(run_id).data.tags["digest"]
-            with tempfile.TemporaryDirectory() as folder:
-                data = Path(self._client.download_artifacts(run_id, BUNDLE_FILE, folder)).read_bytes()
-        except (MlflowException, KeyError) as error:
+            run = self._client.get_run(run_id)
+            digest = run.data.tags["digest"]
+            data = Path(unquote(urlsplit(run.info.artifact_uri).path), BUNDLE_FILE).read_bytes()
+        except (MlflowException, KeyError, OSError) as error:
             raise BundleError(f"there is no run {run_id!r} with a bundle: {error}") from error
         bundle = unpack(data)
         if bundle.digest != digest:
@@ -85,7 +106,24 @@ class Lineage:
 
     def curve(self, run_id: str) -> list[tuple[int, float]]:
         """Steps and gap to the optimum in percent, as far as the run told them."""
-        return [(m.step, m.value) for m in self._client.get_metric_history(run_id, "curve.gap")]
+        return [(m.step, m.value) for m in self._client.get_metric_history(run_id, CURVE)]
+
+    def runs(self) -> list[Run]:
+        """All runs, the newest first."""
+        names = {one.experiment_id: one.name for one in self._client.search_experiments()}
+        found = self._client.search_runs(list(names), order_by=["attributes.start_time DESC"])
+        return [
+            Run(
+                id=run.info.run_id,
+                world=names[run.info.experiment_id],
+                algo=json.loads(run.data.params.get("algo", '""')),
+                digest=run.data.tags.get("digest", ""),
+                code=run.data.tags.get("code", ""),
+                at=run.info.start_time / 1000,
+                metrics={name: value for name, value in run.data.metrics.items() if name != CURVE},
+            )
+            for run in found
+        ]
 
     def _experiment(self, name: str) -> str:
         known = self._client.get_experiment_by_name(name)

@@ -107,6 +107,9 @@ def train(
         bool, typer.Option("--resume", help="Go on with a training of the same call that was cut.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Where to write the bundle.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Keep the training in this data folder; in .trimtab, where there is one.")
+    ] = None,
     register: Annotated[str | None, typer.Option(metavar="POINT", help="Register the bundle for a point.")] = None,
     url: Url = _LOCAL,
     json: Json = False,
@@ -125,10 +128,24 @@ def train(
         start=start,
         resume=resume,
         out=out,
+        data=data,
         register=register,
         url=url,
         as_json=json,
     )
+
+
+@app.command()
+def lineage(
+    run: Annotated[str | None, typer.Argument(help="A run, by the beginning of its id; all if left out.")] = None,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the run's bundle.")] = None,
+    register: Annotated[str | None, typer.Option(metavar="POINT", help="Register the bundle for a point.")] = None,
+    url: Url = _LOCAL,
+    json: Json = False,
+) -> None:
+    """List the trainings that were kept, or bring the bundle of one back."""
+    _do("lineage", run=run, data=data, out=out, register=register, url=url, as_json=json)
 
 
 @app.command()

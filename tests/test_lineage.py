@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from agents.bundle import BundleError
+from agents.bundle import BundleError, pack, unpack
 from agents.lineage import Lineage, code_state
 from agents.runtime import load
 from agents.tabular import write_out
-from agents.train import Progress
 from envs.worlds import make
 
 
@@ -18,16 +18,23 @@ from envs.worlds import make
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 def test_a_training_comes_back_as_a_served_policy(tmp_path: Path) -> None:
     world = make("pricing", {"stock": 3, "periods": 4, "prices": "0.5:2:0.5"})
-    bundle = write_out(world, "exact")
-    curve = [Progress(1000 * i, 3000, 500.0, 1.0 + i, 10.0 - i, 1.0) for i in range(3)]
+    exact = write_out(world, "exact")
+    bundle = unpack(pack(replace(exact.card, curve=((0, 10.0), (1000, 9.0), (2000, 8.0))), exact.onnx))
     lineage = Lineage(tmp_path)
-    run = lineage.record(bundle, curve, "abc+")
+    run = lineage.record(bundle, "abc+")
     restored = Lineage(tmp_path).restore(run)
     assert restored == bundle
     assert load(restored).probabilities(np.array([[3.0, 0.0]]), np.ones((1, 4), bool)).sum() == pytest.approx(1)
     assert lineage.curve(run) == [(0, 10.0), (1000, 9.0), (2000, 8.0)]
+    (kept,) = lineage.runs()
+    assert (kept.id, kept.world, kept.algo, kept.digest, kept.code) == (run, "pricing", "exact", bundle.digest, "abc+")
+    assert kept.metrics == bundle.card.metrics
     with pytest.raises(BundleError, match="no run"):
         lineage.restore("0" * 32)
+    (file,) = tmp_path.rglob("policy.bundle")
+    file.write_bytes(pack(exact.card, exact.onnx))
+    with pytest.raises(BundleError, match="recorded the bundle"):
+        lineage.restore(run)
 
 
 def test_the_state_of_the_code_says_whether_files_differ(tmp_path: Path) -> None:

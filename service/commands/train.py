@@ -17,8 +17,8 @@ from agents.environments import train_environment
 from agents.tune import read_preset
 from envs import worlds
 from envs.dynamics import ParamsError
-from service.commands import operate
-from service.commands.output import CommandError, UsageError, console, finish, percent, shown
+from service.commands import lineage, operate
+from service.commands.output import CommandError, UsageError, console, finish, gap, in_shares, percent, shown
 from service.outside import parameters
 from service.outside.parameters import ParameterError
 
@@ -37,11 +37,12 @@ def run(
     start: Path | None,
     resume: bool,
     out: Path | None,
+    data: Path | None,
     register: str | None,
     url: str,
     as_json: bool,
 ) -> None:
-    """Train, write the bundle, and register it where asked to."""
+    """Train, write the bundle, keep it in the lineage, and register it where asked to."""
     if out is not None:
         _writable(out)
     try:
@@ -63,16 +64,25 @@ def run(
         raise CommandError(str(error)) from None
     except KeyboardInterrupt:
         raise CommandError("stopped on the way; the same call with --resume goes on from the last checkpoint") from None
-    deliver(bundle, out or Path(f"{world.replace('/', '-')}-{bundle.digest[:12]}.trimtab"), register, url, as_json)
+    path = out or Path(f"{world.replace('/', '-')}-{bundle.digest[:12]}.trimtab")
+    deliver(bundle, path, register, url, as_json, keep=lambda: lineage.keep(bundle, data))
 
 
-def deliver(bundle: Bundle, path: Path, register: str | None, url: str, as_json: bool) -> None:
-    """Write a bundle, register it where asked to, and say what it is."""
+def deliver(
+    bundle: Bundle,
+    path: Path,
+    register: str | None,
+    url: str,
+    as_json: bool,
+    keep: Callable[[], str | None] | None = None,
+) -> None:
+    """Write a bundle, keep it in the lineage, register it where asked to, and say what it is."""
     data = pack(bundle.card, bundle.onnx, bundle.weights)
     path.write_bytes(data)
+    run = None if keep is None else keep()
     if register is not None:
         operate.register(register, data, url)
-    result = _result(bundle, path, register)
+    result = {**_result(bundle, path, register), "run": run}
     finish(result, as_json, lambda terminal: _show(terminal, result))
 
 
@@ -146,8 +156,8 @@ class _Lines:
 
 
 def _in_words(progress: training.Progress) -> str:
-    gap = "" if progress.gap is None else f", {progress.gap:.2f} % below the optimum"
-    return f"{progress.steps:,} steps, {progress.rate:,.0f}/s, value {shown(progress.value)}{gap}"
+    below = "" if progress.gap is None else f", {gap(progress.gap / 100)} below the optimum"
+    return f"{progress.steps:,} steps, {progress.rate:,.0f}/s, value {shown(progress.value)}{below}"
 
 
 def _result(bundle: Bundle, path: Path, register: str | None) -> dict[str, Any]:
@@ -161,7 +171,8 @@ def _result(bundle: Bundle, path: Path, register: str | None) -> dict[str, Any]:
         "seed": card.seed,
         "steps": card.steps,
         "temperature": card.temperature,
-        "metrics": card.metrics,
+        "metrics": in_shares(card.metrics),
+        "curve": [{"steps": steps, "gap_share": percents / 100} for steps, percents in card.curve],
         "registered": register,
     }
 
@@ -170,8 +181,10 @@ def _show(out: Console, result: Mapping[str, Any]) -> None:
     metrics = result["metrics"]
     effort = f", {result['steps']:,} steps in {metrics['seconds']:.0f} s" if result["steps"] else ""
     out.print(f"{result['bundle']}  {result['algo']}{effort}")
-    gap = f", {metrics['gap']:.2f} % below the optimum as served" if "gap" in metrics else ""
-    out.print(f"value {shown(metrics.get('value'))}{gap}")
+    below = f", {gap(metrics['gap_share'])} below the optimum as served" if "gap_share" in metrics else ""
+    out.print(f"value {shown(metrics.get('value'))}{below}")
+    if result["run"]:
+        out.print(f"kept as run {result['run']}: `trimtab lineage`")
     if result["registered"]:
         out.print(
             f"registered for {result['registered']}: `trimtab promote {result['registered']} {result['digest'][:12]}`"
