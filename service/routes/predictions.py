@@ -193,17 +193,18 @@ class Predictions:
             return answered(BatchAnswer(1, [], int(not outcome.fresh), entry, _bare(draft.id)))
         good, rejected = sift(call.body, read)
         outcomes = await self._api.writer.append_all(partition, [draft for _, draft in good])
-        last, duplicates, accepted = "", 0, 0
+        last, duplicates, accepted = None, 0, 0
         for (line, draft), outcome in zip(good, outcomes, strict=True):
             if isinstance(outcome, Conflict):
                 rejected.append(rejection(line, conflict("event", _bare(draft.id))))
                 continue
             accepted += 1
             duplicates += not outcome.fresh
-            last = token(partition, outcome.entry.id)
+            last = outcome.entry.id
         self._api.telemetry.events(name, "accepted", accepted)
         self._api.telemetry.events(name, "rejected", len(rejected))
-        return answered(BatchAnswer(accepted, sorted(rejected, key=lambda line: line.line), duplicates, last))
+        entry = "" if last is None else token(partition, last)
+        return answered(BatchAnswer(accepted, sorted(rejected, key=lambda line: line.line), duplicates, entry))
 
     def _check(self, model: ServedModel, request: EventRequest) -> None:
         """What can be said about an event before the learner sees it."""
