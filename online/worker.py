@@ -49,7 +49,7 @@ class Pace:
     dumping: float = 0.03
     beat: float = 1.0
     patience: float = 5.0
-    batch: int = 500
+    batch: int = 2_000
     tidy: float = 60.0
 
 

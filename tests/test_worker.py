@@ -470,6 +470,6 @@ def test_a_commit_after_an_unseen_restart_is_refused(start_redis: Any) -> None:
 
 
 def test_the_pace_is_checked_where_it_matters() -> None:
-    assert Pace() == Pace(commit=0.1, calm=0.02, dumping=0.03, beat=1.0, patience=5.0, batch=500)
+    assert Pace() == Pace(commit=0.1, calm=0.02, dumping=0.03, beat=1.0, patience=5.0, batch=2_000)
     with pytest.raises(Fenced):
         MemoryLog().commit(HERE, 1, Commit(START))
