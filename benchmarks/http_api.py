@@ -1,9 +1,10 @@
 """Requests per second of one API process, as a share of a bare Starlette route in the same run.
 
-The bare route decodes the same request and answers the same bytes; nothing else. A decision is decoded, decided by a
-network of 2 × 64 over 21 actions, appended durably (fsync before the answer) and answered. A prediction with
-`learn = false` is decoded, checked and predicted by a River model. The generator keeps 64 connections busy, each with
-one request at a time. Servers, Redis and generator share the machine: mind the ratio, not the rate.
+The bare route, on uvicorn as it comes, decodes the same request and answers the same bytes; nothing else. A decision is
+decoded, decided by a network of 2 × 64 over 21 actions, appended durably (fsync before the answer) and answered. A
+prediction with `learn = false` is decoded, checked and predicted by a River model. The generator keeps 64 connections
+busy, each with one request at a time. Servers, Redis and generator share the machine: mind the ratio, not the rate; and
+where others are at work there too, the ratio of processor times, which is that of what one busy process can do.
 
     python benchmarks/http_api.py [--seconds S] [--connections N] [--rounds N] [--json]
 """
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
 import statistics
 import subprocess
 import tempfile
@@ -19,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -72,12 +75,26 @@ PREDICT = ("/v1/models/churn/predict", b'{"features":{"a":1.5,"b":-0.3,"c":2.25}
 
 @dataclass(frozen=True)
 class Measured:
-    """One closed-loop run: answers per second, and latencies in milliseconds."""
+    """One closed-loop run: answers per second, latencies in milliseconds, processor time per answer in microseconds."""
 
     rate: float
     p50: float
     p99: float
     errors: int
+    cpu_us: float
+
+
+@dataclass(frozen=True)
+class Server:
+    """A process that serves on a port."""
+
+    port: int
+    pid: int
+
+    def spent(self) -> float:
+        """Seconds of processor time that it has used, all threads together."""
+        user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 class Connection(asyncio.Protocol):
@@ -120,24 +137,26 @@ class Connection(asyncio.Protocol):
             self._done.set_result((self._latencies, self._errors))
 
 
-def load_with(port: int, path: str, body: bytes, connections: int, seconds: float) -> Measured:
+def load_with(server: Server, path: str, body: bytes, connections: int, seconds: float) -> Measured:
     """Keeps so many connections busy for so long."""
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     request = head.encode() + body
 
     async def run() -> Measured:
         loop = asyncio.get_running_loop()
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), server.spent()
         waiting: list[asyncio.Future[tuple[list[float], int]]] = []
         for _ in range(connections):
             done: asyncio.Future[tuple[list[float], int]] = loop.create_future()
             waiting.append(done)
-            await loop.create_connection(lambda d=done: Connection(request, started + seconds, d), "127.0.0.1", port)
+            make = partial(Connection, request, started + seconds, done)
+            await loop.create_connection(make, "127.0.0.1", server.port)
         found = await asyncio.gather(*waiting)
         took = time.perf_counter() - started
         latencies = np.sort(np.concatenate([latency for latency, _ in found])) * 1000
         p50, p99 = np.quantile(latencies, [0.5, 0.99])
-        return Measured(len(latencies) / took, float(p50), float(p99), sum(errors for _, errors in found))
+        errors, each = sum(errors for _, errors in found), (server.spent() - spent) / len(latencies) * 1e6
+        return Measured(len(latencies) / took, float(p50), float(p99), errors, each)
 
     return uvloop.run(run())
 
@@ -173,7 +192,7 @@ def serve_service(address: str, port: int, ready: Event) -> None:
     digest = registry.register("price", data, point.check)
     registry.release("price", Released(id="first", point="price", bundle=digest))
     app = create(Settings(secret=SECRET), parse(MANIFEST), lambda: RedisLog(connect(address)), blob)
-    _serve(app, port, ready)
+    _serve(served_at(app, "127.0.0.1", port), ready)
 
 
 def serve_floor(_: str, port: int, ready: Event) -> None:
@@ -190,22 +209,24 @@ def serve_floor(_: str, port: int, ready: Event) -> None:
 
         return Route(path, handle, methods=["POST"])
 
-    _serve(Starlette(routes=[route(DECIDE[0], decided), route(PREDICT[0], predicted)]), port, ready)
+    app = Starlette(routes=[route(DECIDE[0], decided), route(PREDICT[0], predicted)])
+    plain = uvicorn.Config(app, port=port, log_level="warning", access_log=False, proxy_headers=False)
+    _serve(plain, ready)
 
 
-def _serve(app: Any, port: int, ready: Event) -> None:
+def _serve(config: uvicorn.Config, ready: Event) -> None:
     hand_over_quickly()
 
-    class Server(uvicorn.Server):
+    class Announced(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             ready.set()
 
-    Server(served_at(app, "127.0.0.1", port)).run()
+    Announced(config).run()
 
 
 @contextmanager
-def running(serve: Callable[[str, int, Event], None], address: str, port: int) -> Iterator[int]:
+def running(serve: Callable[[str, int, Event], None], address: str, port: int) -> Iterator[Server]:
     """A server in a process of its own."""
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
@@ -214,7 +235,7 @@ def running(serve: Callable[[str, int, Event], None], address: str, port: int) -
     try:
         if not ready.wait(60):
             raise TimeoutError(f"{serve.__name__} did not start within 60 s")
-        yield port
+        yield Server(port, process.pid or 0)
     finally:
         process.terminate()
         process.join(10)
@@ -271,10 +292,10 @@ def _unpacked(data: bytes) -> Bundle:
 def _micro(work: Callable[[], Any], times: int = 5000) -> float:
     for _ in range(times // 10):
         work()
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(times):
         work()
-    return (time.perf_counter() - started) / times * 1e6
+    return (time.process_time() - started) / times * 1e6
 
 
 def measure(seconds: float, connections: int, rounds: int) -> dict[str, Any]:
@@ -283,8 +304,8 @@ def measure(seconds: float, connections: int, rounds: int) -> dict[str, Any]:
     with redis() as address, running(serve_floor, "", 8961) as floor, running(serve_service, address, 8962) as service:
         for round_ in range(rounds + 1):
             for name, (path, body) in (("decide", DECIDE), ("predict", PREDICT)):
-                for kind, port in ((f"{name} floor", floor), (name, service)):
-                    measured = load_with(port, path, body, connections, seconds if round_ else 1.0)
+                for kind, server in ((f"{name} floor", floor), (name, service)):
+                    measured = load_with(server, path, body, connections, seconds if round_ else 1.0)
                     # The first round warms everything up.
                     if round_:
                         found.setdefault(kind, []).append(measured)
@@ -292,7 +313,7 @@ def measure(seconds: float, connections: int, rounds: int) -> dict[str, Any]:
 
 
 def _summary(runs: list[Measured]) -> dict[str, float]:
-    names = ("rate", "p50", "p99", "errors")
+    names = ("rate", "p50", "p99", "errors", "cpu_us")
     return {name: round(statistics.median(getattr(run, name) for run in runs), 2) for name in names}
 
 
@@ -307,8 +328,9 @@ def main() -> None:
     result = measure(given.seconds, given.connections, given.rounds)
     result["policy_us"] = {name: round(value, 2) for name, value in policy_cost().items()}
     shares = {name: round(result[name]["rate"] / result[f"{name} floor"]["rate"], 3) for name in TARGETS}
+    by_cpu = {name: round(result[f"{name} floor"]["cpu_us"] / result[name]["cpu_us"], 3) for name in TARGETS}
     tail = round(result["decide"]["p99"] / result["decide"]["p50"], 2)
-    result |= {"shares": shares, "p99/p50": tail}
+    result |= {"shares": shares, "shares by processor time": by_cpu, "p99/p50": tail}
     print(json.dumps(result, indent=None if given.json else 2))
     missed = [
         f"{name}: {shares[name]} of the floor, not {target}"

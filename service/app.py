@@ -30,6 +30,7 @@ from service.http.api import Api
 from service.http.bodies import Bodies, Limits
 from service.http.operations import Answer, Call, Endpoint, Gate, Handler, Operation, ShortWay, problem, reply
 from service.http.problems import Fault, ProblemError, shown
+from service.http.protocol import OneWrite
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
 from service.manifest import Manifest, load
@@ -176,6 +177,7 @@ def served_at(app: ASGIApp, host: str, port: int, log_level: str = "warning") ->
         timeout_graceful_shutdown=_GRACE_S,
         server_header=False,
         proxy_headers=False,
+        http=OneWrite,
     )
 
 

@@ -21,6 +21,7 @@ from service.http.problems import MEDIA_TYPE, Kind, ProblemError, invalid
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+_PATHS = 1024
 _JSON_TYPE = (b"content-type", JSON.encode())
 
 _log = logging.getLogger(__name__)
@@ -180,14 +181,23 @@ class ShortWay:
     def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
         split = {tuple(path.split("/")): endpoint for path, endpoint in endpoints.items()}
         self._endpoints = {(parts[2], *parts[4:]): (parts[3][1:-1], endpoint) for parts, endpoint in split.items()}
+        self._known: dict[str, tuple[Endpoint, Mapping[str, str]]] = {}
 
-    def find(self, path: str) -> tuple[Endpoint, dict[str, str]] | None:
+    def find(self, path: str) -> tuple[Endpoint, Mapping[str, str]] | None:
         """The endpoint of a path, and the path's variable."""
+        known = self._known.get(path)
+        if known is not None:
+            return known
         parts = path.split("/")
         if len(parts) < 4 or parts[1] != "v1" or not parts[3]:
             return None
         found = self._endpoints.get((parts[2], *parts[4:]))
-        return None if found is None else (found[1], {found[0]: parts[3]})
+        if found is None:
+            return None
+        if len(self._known) >= _PATHS:
+            self._known.clear()
+        self._known[path] = found[1], {found[0]: parts[3]}
+        return self._known[path]
 
 
 def reply(value: Any, status: int = 200) -> Answer:

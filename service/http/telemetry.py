@@ -33,6 +33,7 @@ class Telemetry:
         self._timers: dict[tuple[str, str], Histogram] = {}
         self._answered: dict[tuple[str, str, int], Counter] = {}
         self._decided: dict[tuple[str, str, str], Counter] = {}
+        self._predicted: dict[tuple[str, bool], Counter] = {}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request was answered."""
@@ -60,7 +61,10 @@ class Telemetry:
 
     def prediction(self, model: str, logged: bool) -> None:
         """One prediction was answered."""
-        self._predictions.labels(model, "yes" if logged else "no").inc()
+        counter = self._predicted.get((model, logged))
+        if counter is None:
+            counter = self._predicted[model, logged] = self._predictions.labels(model, "yes" if logged else "no")
+        counter.inc()
 
     def events(self, model: str, result: str, count: int) -> None:
         """Events or labels were accepted, or refused."""

@@ -116,7 +116,7 @@ class Predictions:
         event_id = request.id or self._api.new_id()
         self._api.telemetry.prediction(name, request.learn)
         if not request.learn:
-            return reply(_predicted(event_id, served, self._api.clock(), None))
+            return reply(_predicted(event_id, served, model.progress.cursor, self._api.clock(), None))
         event = Observed(id=event_id, features=request.features, key=request.key, at=request.at, served=served)
         partition = partition_of(name, request.key)
         # `after` says when to answer, not what is asked: a retry without it is the same request.
@@ -127,7 +127,8 @@ class Predictions:
         if not outcome.fresh:
             stored = decode(outcome.entry.payload)
             served = stored.served if isinstance(stored, Observed) and stored.served is not None else served
-        return reply(_predicted(event_id, served, outcome.entry.at, token(partition, outcome.entry.id)))
+        seen = EntryId.parse(served.entry or "0-0")
+        return reply(_predicted(event_id, served, seen, outcome.entry.at, token(partition, outcome.entry.id)))
 
     async def _ask(self, model: ServedModel, request: PredictRequest) -> Prediction:
         try:
@@ -239,8 +240,7 @@ class Predictions:
         return [operation.tagged("models") for operation in operations]
 
 
-def _predicted(event_id: str, served: Served, at: float, entry: str | None) -> PredictAnswer:
-    seen = EntryId.parse(served.entry or "0-0")
+def _predicted(event_id: str, served: Served, seen: EntryId, at: float, entry: str | None) -> PredictAnswer:
     # An id's first part is the milliseconds of its append: enough for an age that a retry computes alike.
     age = max(0.0, at - seen.ms / 1000) if seen.ms else 0.0
     return PredictAnswer(
