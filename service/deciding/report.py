@@ -204,12 +204,8 @@ def _compare(served: ServedPoint, role: str, arm: Arm, log: _Logged) -> Comparis
 
 def _target(arm: Arm, log: _Logged, exploration: Exploration) -> Array:
     """The arm's distributions (n, a) in the logged contexts, with the estimates of then where they were logged."""
-    observation = log.context
-    if arm.estimates:
-        then = [row.decided.estimates or arm.estimates for row in log.rows]
-        given = [[values.get(name, nominal) for name, nominal in arm.estimates.items()] for values in then]
-        observation = np.concatenate([log.context, np.array(given, float)], axis=1)
-    probabilities = arm.policy.probabilities(observation.astype(np.float32), log.mask)
+    believed = [row.decided.estimates or {} for row in log.rows]
+    probabilities = arm.probabilities(log.context.astype(np.float32), log.mask, believed)
     return explore(probabilities, log.mask, exploration)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from agents import baselines
-from agents.bundle import BundleError, ObservationField
-from agents.runtime import load as load_policy
+from agents.bundle import BundleError
 from online.events import Scalar
 from online.join import PointLearner, Value
 from online.learner import ModelLearner
@@ -22,6 +20,7 @@ from online.snapshot import SealBroken, open_sealed, sealed_parts
 from online.specs import ModelSpec, build
 from online.tasks import Task, task_of
 from service.deciding import feed
+from service.deciding.arms import arm_of
 from service.deciding.beliefs import NO_ESTIMATES, Estimates
 from service.deciding.decide import BASELINE, Arm, ServedPoint
 from service.deciding.estimates import read as read_estimates
@@ -273,7 +272,7 @@ class Serving:
         if release == old.release:
             return old
         arms = {arm.name: arm for arm in (old.incumbent, old.candidate) if arm is not None}
-        made = {digest: arms.get(digest) or _arm(store, old.point, digest) for digest in release.bundles}
+        made = {digest: arms.get(digest) or arm_of(store.registry, old.point, digest) for digest in release.bundles}
         baseline = _baseline(old.point, release)
         return ServedPoint(
             point=old.point,
@@ -355,24 +354,6 @@ def _baseline(point: Point, release: Release) -> Arm:
     if release.baseline is None or release.baseline == point.baseline_name:
         return Arm(point.baseline, point.baseline_name, BASELINE)
     return Arm(baselines.make(release.baseline, point.world), release.baseline, BASELINE)
-
-
-def _arm(store: Store, point: Point, digest: str) -> Arm:
-    """A registered bundle, ready to serve.
-
-    Raises:
-        BundleError: It is not there, altered, or not for this point.
-    """
-    bundle = store.registry.bundle(digest)
-    point.check(bundle.card)
-    nominal = point.estimates_for(bundle.card)
-    bounds = {entry.name: _ends(entry) for entry in bundle.card.observation if entry.name in (nominal or {})}
-    return Arm(load_policy(bundle), digest, bundle.card.kind, nominal, bounds)
-
-
-def _ends(entry: ObservationField) -> tuple[float, float]:
-    """The range of a parameter that a policy observes."""
-    return -math.inf if entry.low is None else entry.low, math.inf if entry.high is None else entry.high
 
 
 def _measured(store: Store, partition: Partition, progress: Progress, number: int) -> Progress:
