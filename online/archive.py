@@ -97,6 +97,8 @@ class Archive:
     def keep(self, partition: Partition, entries: Sequence[Entry]) -> None:
         """Keep entries that follow the last one, durably; those that are here already are passed over.
 
+        Later entries under earlier numbers mean that the log lost its end, and what was kept of that with it.
+
         Raises:
             ValueError: Entries between the last one kept and these are missing.
         """
@@ -104,7 +106,9 @@ class Archive:
         entries = [entry for entry in entries if entry.id > end]
         if not entries:
             return
-        if entries[0].number != number + 1:
+        if entries[0].number <= number:
+            self._cut(partition, entries[0].number)
+        elif entries[0].number != number + 1:
             raise ValueError(f"{partition}: the entry {entries[0].number} does not follow {number}, the last one kept")
         rows = [(*entry.id, *entry[1:]) for entry in entries]
         columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), SCHEMA.types, strict=True)]
@@ -117,16 +121,29 @@ class Archive:
             table = pa.concat_tables([pq.read_table(file, schema=SCHEMA), table])
             first = _first_number(file)
             absorbed.append(file)
-        self._write(partition, table, first, entries[-1])
+        self._write(partition, table, first, entries[-1].number, entries[-1].id)
         for file in absorbed:
             file.unlink(missing_ok=True)
             self._ends.pop(file, None)
 
-    def _write(self, partition: Partition, table: pa.Table, first: int, last: Entry) -> None:
-        about = {"partition": str(partition), "first": first, "last": str(last.id), "version": 1}
+    def _cut(self, partition: Partition, number: int) -> None:
+        """Forget all entries from this number on."""
+        self._open = None
+        for file in reversed(self._files(partition)):
+            if _last_number(file) < number:
+                continue
+            if _first_number(file) < number:
+                table = pq.read_table(file, schema=SCHEMA).slice(0, number - _first_number(file))
+                last = table.slice(table.num_rows - 1).to_pylist()[0]
+                self._write(partition, table, _first_number(file), number - 1, EntryId(last["ms"], last["seq"]))
+            file.unlink(missing_ok=True)
+            self._ends.pop(file, None)
+
+    def _write(self, partition: Partition, table: pa.Table, first: int, last: int, end: EntryId) -> None:
+        about = {"partition": str(partition), "first": first, "last": str(end), "version": 1}
         folder = self._of(partition)
         folder.mkdir(parents=True, exist_ok=True)
-        final = folder / f"{first:020d}-{last.number:020d}.parquet"
+        final = folder / f"{first:020d}-{last:020d}.parquet"
         partial = final.with_suffix(f".{os.getpid()}.partial")
         with partial.open("wb") as sink:
             whole = table.replace_schema_metadata({"trimtab": json.dumps(about)})

@@ -180,3 +180,17 @@ def test_small_files_become_part_of_larger_ones_and_nothing_is_lost(tmp_path: Pa
     (kept,) = (archive.kept(partition) for partition in archive.partitions())
     assert (kept.partition, kept.first, kept.last, kept.files) == (HERE, 1, 1000, len(files))
     assert (kept.since, kept.until) == (1.5, 1500.0)
+
+
+def test_what_the_log_has_lost_is_lost_here_too_and_what_came_instead_takes_its_place(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.keep(HERE, entries(1, 100))
+    archive.keep(HERE, entries(101, 130))
+    archive.keep(HERE, entries(131, 140))
+    again = [entry._replace(id=EntryId(entry.id.ms + 10**6, 0)) for entry in entries(61, 90)]
+    archive.keep(HERE, again)
+    found = [*archive.read(HERE, START, 60), *archive.read(HERE, entries(60, 60)[0].id, 1_000)]
+    assert found == [*entries(1, 60), *again]
+    assert archive.end(HERE) == again[-1].id
+    archive.keep(HERE, [again[-1]._replace(id=EntryId(10**13, 0), number=91)])
+    assert archive.end(HERE) == EntryId(10**13, 0)
