@@ -5,14 +5,14 @@ A declared schema says each feature's type, range, allowed values and what a mis
 """
 
 import datetime
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from math import hypot
 from typing import Any
 
+from online.encodings import Filling, Rarity, hashed, moments, weighted, words_of
 from online.events import Scalar
+from online.history import Past
 
 LIMIT = 1e30
 """No number beyond: its square is what a scaler keeps."""
@@ -23,18 +23,21 @@ UNDECLARED = 1_000
 TEXT = 10_000
 """Characters in a text or category."""
 
-TYPES = ("number", "category", "text", "timestamp", "boolean")
-ENCODINGS = {"category": ("onehot", "hash", "none"), "text": ("hash", "none")}
-PARTS = ("year", "month", "day", "hour", "minute", "weekday", "yearday")
-_PERIODS = {"month": 12, "day": 31, "hour": 24, "minute": 60, "weekday": 7, "yearday": 366}
+TYPES = ("number", "category", "text", "timestamp", "boolean", "history")
+ENCODINGS = {"category": ("onehot", "hash", "none"), "text": ("hash", "tfidf", "none")}
+IMPUTATIONS = ("mean", "median", "last")
 _CATEGORIES = 64
 
 
 class FeatureError(ValueError):
     """A feature that a model cannot take: which, what was given, what is allowed."""
 
-    def __init__(self, field: str, given: object, allowed: str) -> None:
+    kind = "type"
+    """What is wrong: its ``type``, its ``range``, a ``category`` that is not allowed, or that it is ``missing``."""
+
+    def __init__(self, field: str, given: object, allowed: str, kind: str = "type") -> None:
         super().__init__(f"the feature {field!r} is {_shown(given)}; allowed is {allowed}")
+        self.kind = kind
         self.field = field
         self.given = given
         self.allowed = allowed
@@ -49,11 +52,13 @@ def _shown(given: object) -> str:
 class Feature:
     """One declared feature.
 
-    ``default`` stands in for a missing value; without one, a missing value is refused where ``required`` (as a declared
-    feature is, unless it says otherwise), else left out.
+    A missing value is replaced as ``impute`` says: by the ``mean``, the ``median`` or the ``last`` of the values that
+    came before it; where there were none, or nothing is said, by ``default``. Without either it is refused where
+    ``required`` (as a declared feature is, unless it says otherwise), else left out.
     ``low`` and ``high`` bound a number, ``values`` lists the allowed categories. ``encode`` turns categories into one
-    column each (``onehot``, 64 at most) or hashes words and categories into ``buckets`` columns; ``none`` leaves the
-    text to the pipeline. ``parts`` of a timestamp become columns, as sine and cosine where ``cycle`` is set.
+    column each (``onehot``, 64 at most) or hashes words and categories into ``buckets`` columns, for ``tfidf`` weighted
+    by how rare each word is; ``none`` leaves the text to the pipeline. ``parts`` of a timestamp become columns, as sine
+    and cosine where ``cycle`` is set. ``past`` says what figure of earlier events a ``history`` feature is.
     """
 
     name: str
@@ -69,6 +74,8 @@ class Feature:
     buckets: int = 64
     parts: tuple[str, ...] = ("hour", "weekday")
     cycle: bool = True
+    impute: str = ""
+    past: Past | None = None
 
     def check(self, value: Scalar) -> Scalar:
         """The value as the model takes it, ``None`` for a missing one.
@@ -77,8 +84,8 @@ class Feature:
             FeatureError: It is not allowed.
         """
         if value is None:
-            if self.default is None and self.required:
-                raise FeatureError(self.name, None, f"{self.allowed}, always")
+            if self.default is None and self.required and not self.impute:
+                raise FeatureError(self.name, None, f"{self.allowed}, always", "missing")
             return self.default
         match self.type:
             case "number":
@@ -93,14 +100,20 @@ class Feature:
         raise FeatureError(self.name, value, self.allowed)
 
     def _number(self, value: Scalar) -> Scalar:
-        if isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise FeatureError(self.name, value, self.allowed)
+        if self.low <= value <= self.high:
             return value
-        raise FeatureError(self.name, value, self.allowed)
+        raise FeatureError(self.name, value, self.allowed, "range")
 
     def _text(self, value: Scalar) -> Scalar:
         text = str(value) if isinstance(value, int) and self.type == "category" else value
-        if not isinstance(text, str) or len(text) > TEXT or (self.values is not None and text not in self.values):
+        if not isinstance(text, str):
             raise FeatureError(self.name, value, self.allowed)
+        if len(text) > TEXT:
+            raise FeatureError(self.name, value, self.allowed, "range")
+        if self.values is not None and text not in self.values:
+            raise FeatureError(self.name, value, self.allowed, "category")
         return text
 
     def _timestamp(self, value: Scalar) -> Scalar:
@@ -133,12 +146,20 @@ class Feature:
 
 @dataclass(slots=True)
 class Quality:
-    """What came in under one feature's name: counts."""
+    """What came in under one feature's name: counts.
+
+    ``seen`` and ``missing`` count events that were taken, ``new`` categories that had not been there before. Of those
+    ``refused``, ``out_of_range`` had a number or a length beyond the allowed, ``wrong_type`` another type,
+    ``not_allowed`` a category beyond the listed ones.
+    """
 
     seen: int = 0
     missing: int = 0
     refused: int = 0
     new: int = 0
+    out_of_range: int = 0
+    wrong_type: int = 0
+    not_allowed: int = 0
 
 
 @dataclass(slots=True)
@@ -149,8 +170,11 @@ class Schema:
     types: dict[str, str] = field(default_factory=dict)
     categories: dict[str, list[str]] = field(default_factory=dict)
     quality: dict[str, Quality] = field(default_factory=dict)
+    fillings: dict[str, Filling] = field(default_factory=dict)
+    rarities: dict[str, Rarity] = field(default_factory=dict)
     # The names of the last features that were numbers all, as given and as sorted: most streams never change them.
     _memo: tuple[tuple[str, ...] | None, tuple[str, ...]] = (None, ())
+    _sorted: list[tuple[str, Feature]] | None = None
 
     def check(self, features: dict[str, Any]) -> dict[str, Any]:
         """The features in sorted order, valid and without missing values: a new dictionary, or the one given.
@@ -195,16 +219,56 @@ class Schema:
                     return features if names is order else {name: features[name] for name in order}
             except (TypeError, OverflowError):
                 pass
-        checked = self._check_each(features) if self.declared is None else self._check_declared(self.declared, features)
-        self.note(checked)
+        if self.declared is None:
+            checked = self._check_each(features)
+            if tuple(checked) != self._memo[1]:
+                for name, value in checked.items():
+                    self.types.setdefault(name, type_of(value))
+            return checked
+        checked = self._check_declared(self.declared, features)
+        for name, feature in self._plain:
+            self._note(feature, checked.get(name), missing=features.get(name) is None)
         return checked
 
-    def _check_declared(self, declared: Mapping[str, Feature], features: Mapping[str, Scalar]) -> dict[str, Any]:
+    def _check_declared(
+        self, declared: Mapping[str, Feature], features: Mapping[str, Scalar], *, fill: bool = True
+    ) -> dict[str, Any]:
         for name in features:
             if name not in declared:
                 raise FeatureError(name, features[name], f"left out: the model's features are {', '.join(declared)}")
-        checked = {name: declared[name].check(features.get(name)) for name in sorted(declared)}
-        return {name: value for name, value in checked.items() if value is not None}
+            if declared[name].past is not None:
+                raise FeatureError(name, features[name], "left out: it is computed from earlier events")
+        checked: dict[str, Any] = {}
+        for name, feature in self._plain:
+            given = features.get(name)
+            value = feature.check(given)
+            if given is None and fill and name in self.fillings:
+                value = self.fillings[name].value
+            if value is not None:
+                checked[name] = value
+        return checked
+
+    @property
+    def _plain(self) -> list[tuple[str, Feature]]:
+        """The declared features that events bring, sorted."""
+        if self._sorted is None:
+            declared = self.declared or {}
+            self._sorted = [(name, declared[name]) for name in sorted(declared) if declared[name].past is None]
+        return self._sorted
+
+    def added(self, features: Mapping[str, Any], checked: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What was computed for a case, and would come out otherwise later; ``None`` where nothing ever is."""
+        declared = self.declared
+        if declared is None or not any(feature.impute or feature.past for feature in declared.values()):
+            return None
+        computed = {n for n, f in declared.items() if f.past is not None or (f.impute and features.get(n) is None)}
+        return {name: value for name, value in checked.items() if name in computed}
+
+    def recall(self, features: dict[str, Any], added: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The features as they were when they were taken, from the event and what was `added`."""
+        if self.declared is None:
+            return self.check(features)
+        return self._check_declared(self.declared, features, fill=False) | dict(added or {})
 
     def _check_type(self, name: str, value: Scalar) -> None:
         found = type_of(value)
@@ -220,28 +284,35 @@ class Schema:
                 name, value, f"a {known}, as it was when first seen: declare the features to say otherwise"
             )
 
-    def note(self, checked: Mapping[str, Any]) -> None:
-        """Learn first types and new categories from features that `check` returned."""
-        if self.declared is None:
-            if tuple(checked) != self._memo[1]:
-                for name, value in checked.items():
-                    self.types.setdefault(name, type_of(value))
+    def _note(self, feature: Feature, value: Any, *, missing: bool) -> None:
+        """Learn from a feature's value, and count it."""
+        name = feature.name
+        quality = self.quality.get(name) or self.quality.setdefault(name, Quality())
+        quality.seen += 1
+        if missing:
+            quality.missing += 1
             return
-        for name, feature in self.declared.items():
-            quality = self.quality.setdefault(name, Quality())
-            quality.seen += 1
-            quality.missing += name not in checked
-            if feature.encode == "onehot" and name in checked and feature.values is None:
-                known = self.categories.setdefault(name, [])
-                if checked[name] not in known:
-                    quality.new += 1
-                    if len(known) < _CATEGORIES:
-                        known.append(checked[name])
+        if feature.impute:
+            self.fillings.setdefault(name, Filling(feature.impute)).note(value)
+        if feature.encode == "tfidf":
+            self.rarities.setdefault(name, Rarity()).note(words_of(value), feature.buckets)
+        if feature.encode == "onehot" and feature.values is None:
+            known = self.categories.setdefault(name, [])
+            if value not in known:
+                quality.new += 1
+                if len(known) < _CATEGORIES:
+                    known.append(value)
 
-    def refuse(self, name: str) -> None:
+    def refuse(self, error: FeatureError) -> None:
         """Count a feature that `check` refused."""
+        name = error.field
         if self.declared is None or name in self.declared:
-            self.quality.setdefault(name, Quality()).refused += 1
+            quality = self.quality.setdefault(name, Quality())
+            quality.refused += 1
+            quality.missing += error.kind == "missing"
+            quality.out_of_range += error.kind == "range"
+            quality.wrong_type += error.kind == "type"
+            quality.not_allowed += error.kind == "category"
 
     def encode(self, checked: dict[str, Any]) -> dict[str, Any]:
         """What the pipeline takes, from features that `check` returned."""
@@ -255,14 +326,15 @@ class Schema:
     def _columns(self, feature: Feature, value: Any) -> dict[str, Any]:
         name = feature.name
         if feature.type == "timestamp":
-            return _timestamp_columns(feature, value)
+            return moments(name, value, feature.parts, cycle=feature.cycle)
         if feature.encode == "onehot":
             known = feature.values or tuple(self.categories.get(name, ()))
             columns = {f"{name}={category}": float(category == value) for category in known}
             return columns | {f"{name}=other": float(value not in known)}
         if feature.encode == "hash":
-            words = [value] if feature.type == "category" else value.lower().split()
-            return _hashed(name, words, feature.buckets)
+            return hashed(name, [value] if feature.type == "category" else words_of(value), feature.buckets)
+        if feature.encode == "tfidf":
+            return weighted(name, words_of(value), feature.buckets, self.rarities.get(name) or Rarity())
         return {name: value}
 
 
@@ -281,34 +353,3 @@ def type_of(value: object) -> str:
     if isinstance(value, str):
         return "text" if len(value) <= TEXT else ""
     return ""
-
-
-def _hashed(name: str, words: list[str], buckets: int) -> dict[str, float]:
-    """Signed feature hashing (Weinberger et al. 2009): collisions cancel on average."""
-    columns = {f"{name}#{bucket}": 0.0 for bucket in range(buckets)}
-    for word in words:
-        number = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "big")
-        columns[f"{name}#{(number >> 1) % buckets}"] += 1.0 if number & 1 else -1.0
-    return columns
-
-
-def _timestamp_columns(feature: Feature, value: float) -> dict[str, float]:
-    moment = datetime.datetime.fromtimestamp(value, datetime.UTC)
-    columns: dict[str, float] = {}
-    for part in feature.parts:
-        number = float(_part(moment, part))
-        if feature.cycle and part in _PERIODS:
-            angle = 2.0 * math.pi * number / _PERIODS[part]
-            columns[f"{feature.name}.{part}.sin"] = math.sin(angle)
-            columns[f"{feature.name}.{part}.cos"] = math.cos(angle)
-        else:
-            columns[f"{feature.name}.{part}"] = number
-    return columns
-
-
-def _part(moment: datetime.datetime, part: str) -> int:
-    if part == "weekday":
-        return moment.weekday()
-    if part == "yearday":
-        return moment.timetuple().tm_yday
-    return int(getattr(moment, part))

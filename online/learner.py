@@ -46,6 +46,8 @@ class _Awaiting(Waiting, kw_only=True):
     probabilities: list[tuple[Scalar, float]] | None = None
     score: float | None = None
     learn: bool = True
+    at: float = 0.0
+    added: dict[str, Scalar] | None = None
 
 
 class _Done(msgspec.Struct, frozen=True):
@@ -108,7 +110,7 @@ class ModelLearner:
 
     def predict(self, key: str | None, features: Mapping[str, Scalar]) -> Prediction:
         """The model's answer now; changes nothing. Raises `FeatureError`."""
-        return self._model.predict(key, features)
+        return self._model.predict(key, features, self.place.now)
 
     def apply(self, entry: Entry) -> list[Report]:
         """Change the state by an entry; what there is to say about it.
@@ -185,7 +187,7 @@ class ModelLearner:
                     self._end_waits(reports)
                 self._take_other(entry, event, reports)
         except FeatureError as error:
-            self.schema.refuse(error.field)
+            self.schema.refuse(error)
             reports.append(self._set_aside(entry, str(error), f"features.{error.field}"))
         except LabelError as error:
             reports.append(self._set_aside(entry, str(error), "label"))
@@ -209,12 +211,17 @@ class ModelLearner:
         if y is None and self._is_known(entry, event, reports):
             return
         checked = schema.take(event.features)
+        model.look_back(event.key, at, checked)
         x = checked if schema.declared is None else schema.encode(checked)
         guess = model.guess(event.key, x, y)
-        if model.observes and event.learn:
-            self._warn(entry, model.observe(event.key, checked, x, guess), reports)
+        if event.learn:
+            model.remember(event.key, at, checked)
+            if model.observes:
+                self._warn(entry, model.observe(event.key, checked, x, guess), reports)
         if y is not None:
             error, alarms = model.meet(event.key, x, y, guess, learn=event.learn)
+            if event.learn:
+                model.remember_label(event.key, at, checked, y)
             self._counts["labelled"] += 1
             state = "labelled" if event.learn else "scored"
             reports.append(Scored(id=event.id, prediction=guess.value, label=y, error=error, state=state))
@@ -268,6 +275,8 @@ class ModelLearner:
             probabilities=probabilities,
             score=guess.score,
             learn=event.learn,
+            at=at,
+            added=self.schema.added(event.features, checked),
         )
         self._pending.put(scoped_id(event.id, event.key), waiting)
         self._features[entry.id] = checked
@@ -290,6 +299,8 @@ class ModelLearner:
         # Learning takes the features that were predicted with, whatever is known by now.
         x = self.schema.encode(checked)
         error, alarms = self._model.meet(waiting.key, x, y, guess, learn=waiting.learn)
+        if waiting.learn:
+            self._model.remember_label(waiting.key, waiting.at, checked, y)
         reports.append(self._scored(event.id, y, guess, error, learn=waiting.learn))
         self._warn(entry, alarms, reports)
 
@@ -420,7 +431,9 @@ class ModelLearner:
             if entry.id in wanted:
                 event = decode(entry.payload)
                 if isinstance(event, Observed):
-                    self._features[entry.id] = self.schema.check(event.features)
+                    waiting = self._pending.get(wanted[entry.id])
+                    added = None if waiting is None else waiting.added
+                    self._features[entry.id] = self.schema.recall(event.features, added)
 
 
 def _expected(entry: Entry, number: int) -> Observed | None:

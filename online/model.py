@@ -15,6 +15,7 @@ from online.drift import Alarm, Bank, Watch
 from online.events import Scalar
 from online.features import FeatureError, Schema
 from online.fold import Parts, Poisoned
+from online.history import Hindsight, History
 from online.specs import SIGNALS, ModelSpec, build
 from online.tasks import Baseline, Classification, Clustering, Guess, LabelError, SupervisedAnomaly, Task, task_of
 
@@ -42,6 +43,7 @@ class Instance:
     """
 
     model: Any
+    history: History | None = None
     challenger: Any = None
     duels: int = 0
     errors: float = 0.0
@@ -78,6 +80,7 @@ class Model:
     def __init__(self, spec: ModelSpec, parts: Parts | None = None) -> None:
         self.spec = spec
         self._parts = parts
+        self._hindsight = Hindsight(spec.pasts)
         self._blank = build(spec)
         metrics = [construct(item) for item in spec.metrics]
         self._task = task_of(spec.task, self._blank, metrics, spec.horizon, spec.threshold)
@@ -95,15 +98,15 @@ class Model:
         self._error_watch, self._score_watch, self._label_watch = (bank.get(signal) for signal in SIGNALS)
         self.observes = bool(self._watched) or self._score_watch is not None or self._task.learns_unlabelled
         learns_plainly = self._guesses_plainly and type(self._task).learn is Task.learn
-        self._is_plain = learns_plainly and not self.observes and self._label_watch is None
+        self._is_plain = learns_plainly and not self.observes and self._label_watch is None and not self._hindsight
 
     def figures(self) -> dict[str, float]:
         """Each metric's progressive value: every prediction was made before its label was learned."""
         names = [item.use.rpartition(".")[2] for item in self.spec.metrics]
         return {name: float(metric.get()) for name, metric in zip(names, self.state.metrics, strict=True)}
 
-    def predict(self, key: str | None, features: Mapping[str, Scalar]) -> Prediction:
-        """The answer now; changes nothing.
+    def predict(self, key: str | None, features: Mapping[str, Scalar], at: float = 0.0) -> Prediction:
+        """The answer at this event time; changes nothing.
 
         Raises:
             FeatureError: The features are not what the model takes.
@@ -111,6 +114,8 @@ class Model:
         checked = self.state.schema.check(dict(features))
         instance = self._find(key)
         model = self._blank if instance is None else instance.model
+        if self._hindsight:
+            checked |= self._hindsight.columns(None if instance is None else instance.history, at, checked)
         x = self.state.schema.encode(checked)
         try:
             task = self._task
@@ -118,6 +123,30 @@ class Model:
         except Exception as error:  # a pipeline may raise anything on features that it cannot take
             raise FeatureError("*", dict(features), f"what the pipeline takes ({_said(error)})") from error
         return Prediction(guess.value, _by_name(guess.probabilities), guess.score)
+
+    def look_back(self, key: str | None, at: float, checked: dict[str, Any]) -> None:
+        """Add the declared figures of earlier events to the features of a case."""
+        if self._hindsight:
+            instance = self.state.shared or self._find(key)
+            checked |= self._hindsight.columns(None if instance is None else instance.history, at, checked)
+
+    def remember(self, key: str | None, at: float, checked: Mapping[str, Any]) -> None:
+        """Remember the features of a case for the figures of later ones."""
+        if self._hindsight:
+            self._hindsight.note(self._history(key), at, checked)
+
+    def remember_label(self, key: str | None, at: float, checked: Mapping[str, Any], y: Any) -> None:
+        """Remember the label of a case for the figures of later ones."""
+        if self._hindsight and isinstance(y, int | float):
+            self._hindsight.note_label(self._history(key), at, checked, y)
+
+    def _history(self, key: str | None) -> History:
+        instance = self.state.shared or self._instance(key)
+        if self.state.shared is None and key is not None:
+            self._changed.add(key)
+        if instance.history is None:
+            instance.history = History()
+        return instance.history
 
     def label(self, given: Scalar) -> Any:
         """A label as the task takes it; the first one settles the type. Raises `LabelError`."""

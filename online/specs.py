@@ -17,7 +17,8 @@ from online.components import (
     hash_seeded,
     is_transformer,
 )
-from online.features import ENCODINGS, LIMIT, PARTS, TYPES, Feature
+from online.features import ENCODINGS, IMPUTATIONS, LIMIT, TYPES, Feature
+from online.history import KEPT, LABEL, PARTS, STATS, Past
 
 TASKS: Mapping[str, tuple[type, ...]] = {
     "binary": (base.Classifier,),
@@ -92,6 +93,13 @@ class ModelSpec:
         return self.task in _SUPERVISED
 
     @property
+    def pasts(self) -> tuple[Past, ...]:
+        """The features that are figures of earlier events, by name."""
+        features = self.features or {}
+        pasts = (features[name].past for name in sorted(features))
+        return tuple(past for past in pasts if past is not None)
+
+    @property
     def hash_seeded(self) -> bool:
         """Whether the model replays only under a fixed PYTHONHASHSEED."""
         return any(hash_seeded(step) for step in self.pipeline)
@@ -123,7 +131,7 @@ def _checked(name: str, path: str, mapping: Mapping[str, Any]) -> ModelSpec:
         task=task,
         pipeline=pipeline,
         metrics=_metrics(mapping.get("metrics", METRICS[task]), f"{path}.metrics", task),
-        features=_features(mapping.get("features"), f"{path}.features"),
+        features=_features(mapping.get("features"), f"{path}.features", task),
         detectors=_detectors(mapping.get("detectors"), f"{path}.detectors", task, mapping.get("features")),
         key=_key(mapping.get("key"), f"{path}.key"),
         label_wait=_duration(mapping.get("label_wait"), f"{path}.label_wait"),
@@ -173,26 +181,77 @@ def _metrics(given: object, path: str, task: str) -> tuple[Component, ...]:
     return found
 
 
-def _features(given: object, path: str) -> Mapping[str, Feature] | None:
+def _features(given: object, path: str, task: str) -> Mapping[str, Feature] | None:
     if given is None:
         return None
     if not isinstance(given, Mapping) or not given:
         raise SpecError(path, given, 'a table of features, such as {temperature = {type = "number", unit = "K"}}')
-    return {str(name): _feature(str(name), table, f"{path}.{name}") for name, table in given.items()}
+    tables = {str(name): _table(table, f"{path}.{name}") for name, table in given.items()}
+    past = {name for name, table in tables.items() if table.get("type") == "history"}
+    plain = {name: _feature(name, table, f"{path}.{name}") for name, table in tables.items() if name not in past}
+    return {
+        name: _history(name, table, f"{path}.{name}", plain, task) if name in past else plain[name]
+        for name, table in tables.items()
+    }
 
 
-def _feature(name: str, given: object, path: str) -> Feature:
+def _table(given: object, path: str) -> Mapping[str, Any]:
     table = {"type": given} if isinstance(given, str) else given
     if not isinstance(table, Mapping):
         raise SpecError(path, given, 'a table such as {type = "number", unit = "K"}')
-    known = [item.name for item in fields(Feature) if item.name not in ("name", "low", "high")] + ["range"]
+    return table
+
+
+def _known(table: Mapping[str, Any], known: list[str], path: str) -> None:
     for key in table:
         if key not in known:
             raise SpecError(f"{path}.{key}", table[key], f"a field of a feature: {', '.join(known)}")
+
+
+def _history(name: str, table: Mapping[str, Any], path: str, plain: Mapping[str, Feature], task: str) -> Feature:
+    """A feature that is a figure of earlier events: ``of`` a number or the label, by ``lag``, ``over`` or ``by``."""
+    _known(table, ["type", "unit", "doc", "default", "of", "lag", "stat", "over", "by"], path)
+    sources = [known for known, feature in plain.items() if feature.type in ("number", "boolean")]
+    if task in ("binary", "regression", "forecasting"):
+        sources.append(LABEL)
+    groups = (*PARTS, *(known for known, feature in plain.items() if feature.type == "category"))
+    if sum(key in table for key in ("lag", "over", "by")) != 1 or ("lag" in table) == ("stat" in table):
+        raise SpecError(path, dict(table), 'a lag; or a stat and either over or by, such as stat = "mean", over = "1h"')
+    lag, ago = _count_or_seconds(table.get("lag"), f"{path}.lag")
+    last, seconds = _count_or_seconds(table.get("over"), f"{path}.over")
+    past = Past(
+        name=name,
+        of=_choice(table.get("of"), tuple(sources), f"{path}.of"),
+        lag=lag,
+        ago=ago,
+        stat=_choice(table["stat"], STATS, f"{path}.stat") if "stat" in table else "",
+        last=last,
+        seconds=seconds,
+        by=_choice(table["by"], groups, f"{path}.by") if "by" in table else "",
+        default=_number(table.get("default"), f"{path}.default"),
+    )
+    unit, doc = str(table.get("unit", "")), str(table.get("doc", ""))
+    return Feature(name=name, type="history", unit=unit, doc=doc, past=past)
+
+
+def _count_or_seconds(given: Any, path: str) -> tuple[int, float]:
+    if given is None:
+        return 0, 0.0
+    if isinstance(given, int) and not isinstance(given, bool):
+        if not 1 <= given <= KEPT:
+            raise SpecError(path, given, f"a number of values from 1 to {KEPT}, or a duration such as 24h")
+        return given, 0.0
+    return 0, _duration(given, path) or 0.0
+
+
+def _feature(name: str, table: Mapping[str, Any], path: str) -> Feature:
+    known = [item.name for item in fields(Feature) if item.name not in ("name", "low", "high", "past")] + ["range"]
+    _known(table, known, path)
     kind = _choice(table.get("type", "number"), TYPES, f"{path}.type")
     low, high = _range(table.get("range", [-LIMIT, LIMIT]), f"{path}.range")
     encodings = ENCODINGS.get(kind, ("",))
     values = table.get("values")
+    imputations = IMPUTATIONS if kind == "number" else ("last",)
     feature = Feature(
         name=name,
         type=kind,
@@ -206,6 +265,7 @@ def _feature(name: str, given: object, path: str) -> Feature:
         buckets=_integer(table, "buckets", path, 64, 65_536),
         parts=_parts(table.get("parts", ("hour", "weekday")), f"{path}.parts"),
         cycle=_boolean(table, "cycle", path, default=True),
+        impute=_choice(table["impute"], imputations, f"{path}.impute") if "impute" in table else "",
     )
     return _with_default(feature, table.get("default"), f"{path}.default")
 

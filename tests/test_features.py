@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from online.features import LIMIT, UNDECLARED, FeatureError, Schema
-from online.specs import model_spec
+from online.specs import SpecError, model_spec
 
 
 def declared(**features: Any) -> Schema:
@@ -156,7 +156,72 @@ def test_quality_counts_what_came_in() -> None:
     schema = declared(a={"type": "number", "range": [0, 1], "required": False}, b={"type": "category"})
     schema.take({"a": 0.5, "b": "x"})
     schema.take({"b": "x"})
-    schema.refuse("a")
+    for broken in ({"a": 2.0, "b": "x"}, {"a": "text", "b": "x"}, {"a": 0.1}):
+        with pytest.raises(FeatureError) as caught:
+            schema.take(broken)
+        schema.refuse(caught.value)
     a, b = schema.quality["a"], schema.quality["b"]
-    assert (a.seen, a.missing, a.refused) == (2, 1, 1)
-    assert (b.seen, b.missing, b.new) == (2, 0, 1)
+    assert (a.seen, a.missing, a.refused, a.out_of_range, a.wrong_type) == (2, 1, 2, 1, 1)
+    assert (b.seen, b.missing, b.new, b.refused) == (2, 1, 1, 1)
+    listed = declared(kind={"type": "category", "values": ["x"]})
+    with pytest.raises(FeatureError) as caught:
+        listed.take({"kind": "y"})
+    listed.refuse(caught.value)
+    assert listed.quality["kind"].not_allowed == 1
+
+
+@pytest.mark.parametrize(("how", "expected"), [("mean", 4.0), ("median", 3.0), ("last", 8.0)])
+def test_a_missing_number_is_filled_from_those_that_came_before(how: str, expected: float) -> None:
+    schema = declared(a={"type": "number", "impute": how, "default": -1.0}, b="number")
+    assert schema.take({"b": 0.0}) == {"a": -1.0, "b": 0.0}
+    for value in (1.0, 3.0, 8.0):
+        schema.take({"a": value, "b": 0.0})
+    assert schema.check({"b": 0.0}) == {"a": expected, "b": 0.0}
+    assert schema.take({"a": None, "b": 0.0}) == {"a": expected, "b": 0.0}
+    assert schema.take({"b": 0.0}) == {"a": expected, "b": 0.0}
+    assert (schema.quality["a"].seen, schema.quality["a"].missing) == (6, 3)
+
+
+def test_before_any_value_came_an_imputed_feature_is_left_out() -> None:
+    schema = declared(a={"type": "number", "impute": "mean"}, k={"type": "category", "impute": "last"})
+    assert schema.take({}) == {}
+    schema.take({"a": 2, "k": "x"})
+    assert schema.take({}) == {"a": 2.0, "k": "x"}
+    with pytest.raises(SpecError, match="allowed is one of last"):
+        declared(k={"type": "category", "impute": "mean"})
+
+
+def test_rare_words_weigh_more_and_texts_have_length_one() -> None:
+    schema = declared(t={"type": "text", "encode": "tfidf", "buckets": 4096})
+    for text in ("the pump", "the valve", "the pump leaks"):
+        schema.take({"t": text})
+    columns = {name: value for name, value in schema.encode(schema.check({"t": "The leaks"})).items() if value}
+    # By hand: "the" is in 3 of 3 texts, "leaks" in 1 of 3.
+    the, leaks = math.log(4 / 4) + 1, math.log(4 / 2) + 1
+    length = math.hypot(the, leaks)
+    assert sorted(map(abs, columns.values())) == pytest.approx([the / length, leaks / length])
+    assert math.hypot(*schema.encode({"t": ""}).values()) == 0.0
+
+
+def test_a_figure_of_the_past_is_computed_and_never_given() -> None:
+    schema = declared(a="number", mean={"type": "history", "of": "a", "stat": "mean", "over": "1h"})
+    assert schema.check({"a": 1.0}) == {"a": 1.0}
+    with pytest.raises(FeatureError, match="computed from earlier events"):
+        schema.check({"a": 1.0, "mean": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"of": "b", "lag": 1}, r"features.past.of: given 'b'; allowed is one of a, label"),
+        ({"of": "a"}, "a lag; or a stat and either over or by"),
+        ({"of": "a", "lag": 1, "over": 2}, "a lag; or a stat"),
+        ({"of": "a", "stat": "mode", "over": 2}, "allowed is one of mean, sum"),
+        ({"of": "a", "lag": 0}, "a number of values from 1"),
+        ({"of": "a", "stat": "mean", "by": "colour"}, "allowed is one of year"),
+        ({"of": "a", "lag": 1, "required": True}, "a field of a feature"),
+    ],
+)
+def test_a_figure_of_the_past_that_cannot_be_is_refused(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        declared(a="number", past={"type": "history"} | table)

@@ -408,3 +408,69 @@ def test_the_short_way_says_and_learns_what_the_long_one_does(task: str, on_drif
     assert short.predict(None, x) == long.learner.predict(None, x)
     assert short.place == long.learner.place
     assert taken > 200 or on_drift == "raise"
+
+
+DEMAND = {
+    "temperature": {"type": "number", "impute": "mean"},
+    "warmest": {"type": "history", "of": "temperature", "stat": "max", "over": 3},
+    "before": {"type": "history", "of": "label", "lag": 1, "default": 0.0},
+    "usual": {"type": "history", "of": "label", "stat": "mean", "by": "hour", "default": 0.0},
+}
+
+
+def demand(**changes: Any) -> ModelSpec:
+    linear = [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LinearRegression"}]
+    table = {"task": "regression", "pipeline": linear, "metrics": ["MAE"], "features": DEMAND}
+    return model_spec("demand", table | changes)
+
+
+def running_mean(values: list[float]) -> float:
+    mean = 0.0
+    for count, value in enumerate(values, 1):
+        mean += (value - mean) / count
+    return mean
+
+
+def test_lags_rolling_figures_and_hourly_averages_are_those_of_a_loop_written_by_hand() -> None:
+    stream, bare = Stream(demand()), preprocessing.StandardScaler() | linear_model.LinearRegression()
+    chance = random.Random(8)
+    given: list[float] = []
+    filled: list[float] = []
+    labels: list[float] = []
+    by_hour: dict[int, list[float]] = {}
+    for number in range(300):
+        at, y = 1800.0 * number, chance.gauss(5.0, 2.0)
+        features = {} if number % 7 == 3 else {"temperature": chance.gauss(20.0, 5.0)}
+        seen = by_hour.setdefault(int(at // 3600) % 24, [])
+        x = {"temperature": features.get("temperature", running_mean(given)), "before": labels[-1] if labels else 0.0}
+        x |= {"usual": running_mean(seen)} | ({"warmest": max(filled[-3:])} if filled else {})
+        x = {name: x[name] for name in ("temperature", "before", "usual", "warmest") if name in x}
+        expected = bare.predict_one(x)
+        assert stream.learner.predict(None, features).value == stream.learner.predict(None, features).value
+        scored, *_ = stream(Observed(id=str(number), features=features, label=y, at=at))
+        assert scored.prediction == expected
+        bare.learn_one(x, y)
+        given += features.values()
+        filled.append(x["temperature"])
+        labels.append(y)
+        seen.append(y)
+
+
+@pytest.mark.parametrize("key", [None, "station"])
+def test_figures_of_the_past_and_imputed_values_survive_delays_and_restarts(key: str | None) -> None:
+    unbroken, restarted = Stream(demand(key=key)), Stream(demand(key=key))
+    chance = random.Random(9)
+    late: list[Labelled] = []
+    for number in range(200):
+        name = f"s{number % 3}" if key else None
+        features = {} if chance.random() < 0.2 else {"temperature": chance.gauss(20.0, 5.0)}
+        events: list[Any] = [Observed(id=str(number), key=name, features=features, at=600.0 * number)]
+        late.append(Labelled(id=str(number), key=name, label=chance.gauss(5.0, 2.0)))
+        while late and chance.random() < 0.5:
+            events.append(late.pop(chance.randrange(len(late))))
+        for event in events:
+            assert unbroken(event) == restarted(event)
+        if chance.random() < 0.3:
+            restarted.restart()
+    assert unbroken.learner.metrics() == restarted.learner.metrics()
+    assert unbroken.learner.learned > 100
