@@ -9,8 +9,8 @@ from agents.graph import require_safe
 from agents.runtime import load
 
 
-def bundle_of(onnx: bytes, card: dict[str, Any]) -> Bundle:
-    """A bundle of a foreign graph, tried on observations before it is given back.
+def packed(onnx: bytes, card: dict[str, Any]) -> bytes:
+    """The bytes of a bundle of a foreign graph, which nobody has run yet.
 
     Args:
         onnx: the model as one file. It must take one float tensor (n, k); its last float output (n, a) is read.
@@ -18,13 +18,22 @@ def bundle_of(onnx: bytes, card: dict[str, Any]) -> Bundle:
             graph gives `logits`, `values` or `probabilities`.
 
     Raises:
-        BundleError: a card or a graph that is not allowed, or two that do not belong together.
+        BundleError: a card or a graph that is not allowed.
     """
     kind = card.get("kind", "foreign")
     if kind != "foreign":
         raise BundleError(f"kind is {kind!r}: a model that is imported is foreign, leave it out")
     written = msgspec.structs.replace(card_from({**card, "kind": "foreign"}), digests={})
     require_safe(onnx)
-    bundle = unpack(pack(written, onnx))
+    return pack(written, onnx)
+
+
+def bundle_of(onnx: bytes, card: dict[str, Any]) -> Bundle:
+    """A bundle of a foreign graph, tried on observations before it is given back; as `packed`.
+
+    Raises:
+        BundleError: as `packed`, or a card and a graph that do not belong together.
+    """
+    bundle = unpack(packed(onnx, card))
     load(bundle)
     return bundle

@@ -27,7 +27,8 @@ class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, ta
 class Served(_Event, frozen=True):
     """What was answered when a prediction was asked for: it may come from an older snapshot than the fold's.
 
-    ``learned`` is the number of labels in the model that answered, ``entry`` the last entry it had seen.
+    ``learned`` is the number of labels in the model that answered, ``entry`` the last entry it had seen, ``drift``
+    whether an alarm was fresh, ``label_wanted`` whether its label was asked for (``None``: nobody asks).
     """
 
     value: Scalar = None
@@ -35,6 +36,8 @@ class Served(_Event, frozen=True):
     score: float | None = None
     learned: int = 0
     entry: str | None = None
+    drift: bool = False
+    label_wanted: bool | None = None
 
 
 class Observed(_Event, frozen=True, tag="observed/1"):

@@ -28,7 +28,8 @@ from service.deciding.store import Store, StoreThread
 from service.http import openapi
 from service.http.api import Api
 from service.http.bodies import Bodies, Limits
-from service.http.operations import Answer, Call, Endpoint, Gate, Handler, Operation, ShortWay, problem, reply
+from service.http.guard import Guard
+from service.http.operations import Answer, Call, Endpoint, Gate, Handler, Operation, ShortWay, problem, reply, write
 from service.http.problems import Fault, ProblemError, shown
 from service.http.protocol import OneWrite
 from service.http.telemetry import Telemetry
@@ -55,12 +56,16 @@ LogFactory = Callable[[], Log]
 
 
 class Application(FastAPI):
-    """FastAPI with a short way to the hot routes, whose endpoints need none of its layers."""
+    """FastAPI behind a guard, with a short way to the hot routes, whose endpoints need none of its layers."""
 
     short_way = ShortWay({})
+    guard = Guard(any_host=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves a hot route at once, anything else as FastAPI does."""
+        """Serves a hot route at once, anything else as FastAPI does; nothing to a page of others."""
+        if scope["type"] == "http" and (refusal := self.guard.refusal(scope)) is not None:
+            await write(send, problem(refusal))
+            return
         if scope["type"] == "http" and scope["method"] == "POST":
             found = self.short_way.find(scope["path"])
             if found is not None:
@@ -95,7 +100,9 @@ def create(
         secret=drawing_key(secret),
         clock=clock,
     )
-    return application(api)
+    app = application(api)
+    app.guard = Guard(any_host=settings.trust_network)
+    return app
 
 
 def drawing_key(secret: bytes) -> bytes:
@@ -103,7 +110,7 @@ def drawing_key(secret: bytes) -> bytes:
     return secret if len(secret) <= MAX_SECRET else blake2b(secret).digest()
 
 
-def application(api: Api) -> FastAPI:
+def application(api: Api) -> Application:
     """The routes over an API's parts, which start and end with the application."""
     version = metadata.version("trimtab")
     document = _Document(api, version)

@@ -112,6 +112,23 @@ def test_features_that_do_not_fit_are_named_with_what_is_allowed(service, route,
     assert length(service) == 0
 
 
+def test_a_label_says_whether_it_met_its_case(service):
+    service.post("/v1/models/churn/events", {"id": "e1", "features": {"x": 1.0}})
+    assert service.post("/v1/models/churn/labels", {"id": "e1", "label": True})["state"] == "joined"
+    assert service.post("/v1/models/churn/labels", {"id": "nobody", "label": True})["state"] == "waiting"
+    batch = service.lines("/v1/models/churn/labels", [{"id": "e1", "label": True}])
+    assert "state" not in batch
+    assert "id" not in batch
+
+
+def test_a_prediction_says_whether_its_model_drifts_and_a_retry_says_the_same(service):
+    asked = {"id": "p1", "features": {"x": 1.0}}
+    first = service.post("/v1/models/churn/predict", asked)
+    assert first["drift"] is False
+    assert "label_wanted" not in first
+    assert service.post("/v1/models/churn/predict", asked)["drift"] is False
+
+
 def test_a_label_that_does_not_fit_the_task_is_refused(service):
     for label in (7, "yes", 0.5, None):
         problem = service.refused(f"{CHURN}/labels", {"id": "p1", "label": label})

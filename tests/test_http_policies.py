@@ -1,6 +1,12 @@
 """Policies over HTTP: every order of an operator, tested by what is served afterwards."""
 
+import base64
+
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
+from skl2onnx import to_onnx
+from sklearn.linear_model import LogisticRegression
 
 from agents.bundle import Actions, ObservationField
 from service.deciding.registry import Registry
@@ -134,6 +140,78 @@ def test_a_bundle_that_does_not_fit_is_refused_and_says_how(service, make_bundle
     assert response.status_code == 422
     assert said in response.json()["detail"]
     assert service.get(POLICIES)["policies"] == []
+
+
+def foreign_card(**changes):
+    return {
+        "world": "pricing",
+        "params": {},
+        "output": "probabilities",
+        "actions": {"name": "price", "n": 4, "unit": "money", "values": [1.0, 1.5, 2.0, 2.5]},
+        "observation": [
+            {"name": "stock", "unit": "items", "low": 0, "high": 5},
+            {"name": "period", "unit": "periods", "low": 0, "high": 10},
+        ],
+        **changes,
+    }
+
+
+def classifier():
+    """A scikit-learn model that sells the cheaper the more there is left."""
+    x = np.array([[stock, period] for stock in range(6) for period in range(11)], np.float32)
+    fitted = LogisticRegression().fit(x, np.clip(4 - x[:, 0].astype(int), 0, 3))
+    return fitted, to_onnx(fitted, x[:1], options={"zipmap": False}, target_opset=18).SerializeToString()
+
+
+def test_a_model_made_elsewhere_is_imported_with_its_card_and_serves_its_own_probabilities(service):
+    fitted, onnx = classifier()
+    order = {"card": foreign_card(), "onnx": base64.b64encode(onnx).decode(), "note": "from the data scientists"}
+    digest = service.post(f"{POLICIES}/import", order)["digest"]
+    (listed,) = service.get(POLICIES)["policies"]
+    assert (listed["digest"], listed["kind"], listed["note"]) == (digest, "foreign", "from the data scientists")
+    service.post(f"{POLICIES}/promote", {"digest": digest, **WHY})
+    answer = service.post(PRICE, {"context": CONTEXT})
+    # The point explores: a fifth of the probability goes evenly to all four actions.
+    wanted = 0.8 * fitted.predict_proba([[3, 2]])[0] + 0.2 / 4
+    assert answer["probabilities"] == pytest.approx(list(wanted), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"observation": [{"name": "stock", "unit": "items"}]}, "['stock', 'period']"),
+        ({"actions": {"name": "price", "n": 3}}, "3 actions"),
+        ({"kind": "network"}, "foreign"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused_before_anything_is_run(service, changes, said):
+    order = {"card": foreign_card(**changes), "onnx": base64.b64encode(classifier()[1]).decode()}
+    problem = service.refused(f"{POLICIES}/import", order)
+    assert problem["status"] == 422
+    assert said in problem["detail"]
+    assert service.get(POLICIES)["policies"] == []
+
+
+def test_a_bundle_that_breaks_a_law_of_policies_is_never_stored(service):
+    order = {"card": foreign_card(output="logits"), "onnx": base64.b64encode(shifted_by_its_neighbour()).decode()}
+    problem = service.refused(f"{POLICIES}/import", order)
+    assert problem["status"] == 422
+    assert service.get(POLICIES)["policies"] == []
+
+
+def shifted_by_its_neighbour():
+    """A graph whose answer to one observation depends on the others of its batch."""
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=1),
+        helper.make_node("Concat", ["x", "x"], ["wide"], axis=1),
+        helper.make_node("Mul", ["wide", "largest"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(made.SerializeToString())
 
 
 def test_an_altered_bundle_is_refused(service, make_bundle):

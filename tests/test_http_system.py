@@ -81,7 +81,8 @@ def test_decisions_and_requests_are_counted(service):
     assert metric(service, "trimtab_http_request_seconds_count", route=route) == 5
     assert metric(service, "trimtab_decisions_total", point="price", mode="live", policy="baseline") == 3
     assert metric(service, "trimtab_outcomes_total", point="price", result="accepted") == 1
-    assert metric(service, "trimtab_outcomes_total", point="price", result="rejected") == 1
+    assert metric(service, "trimtab_outcomes_total", point="price", result="unknown") == 1
+    assert metric(service, "trimtab_http_refusals_total", route=route, kind="invalid-request") == 1
     assert metric(service, "trimtab_writes_waiting") == 0
 
 

@@ -1,9 +1,9 @@
 """Batches: one object or NDJSON; a line that is wrong is rejected alone, with its number and the reason."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from service.http.decoding import too_wide
 from service.http.operations import NDJSON, Answer, Call, reply
@@ -30,14 +30,17 @@ class BatchAnswer(Struct, frozen=True):
         accepted: Lines that are in the log now, those that were there before included.
         duplicates: How many of these were there before: the same id, the same payload.
         entry: The last entry, as a token; empty where nothing was accepted.
-        id: The id of a single object, given or made.
+        id: The id of a single object, given or made; left out for a batch.
+        state: What a single label met: `joined` its case, or `waiting` for one that the log does not know (yet); it is
+            set aside if none comes. Left out for anything else.
     """
 
     accepted: int
     rejected: list[Rejected]
     duplicates: int = 0
     entry: str = ""
-    id: str = ""
+    id: str | UnsetType = UNSET
+    state: Literal["joined", "waiting"] | UnsetType = UNSET
 
 
 def is_batch(call: Call) -> bool:

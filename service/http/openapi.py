@@ -10,7 +10,7 @@ from service.http.operations import NDJSON, Operation
 from service.http.problems import KINDS, MEDIA_TYPE, Problem
 
 _TEMPLATE = "#/components/schemas/{name}"
-_EVERYWHERE = ("overloaded", "internal")
+_EVERYWHERE = ("overloaded", "internal", "foreign-page")
 _WITH_BODY = ("malformed-json", "invalid-request", "too-large", "too-slow")
 
 

@@ -107,6 +107,9 @@ class Observer(Protocol):
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request to `route` was answered with `status` after `seconds`."""
 
+    def refusal(self, route: str, kind: str) -> None:
+        """One request to `route` was answered with this kind of problem."""
+
 
 @dataclass
 class Gate:
@@ -163,16 +166,18 @@ class Endpoint:
             )
             return await operation.handler(Call(scope["path_params"], query, media_type, body))
         except ProblemError as error:
-            return problem(error)
+            refusal = error
         except OverflowError:
             # JSON's integers have no bounds, the log's have 64 bits; nothing has been appended.
-            return problem(too_wide(body))
+            refusal = too_wide(body)
         except Exception:  # noqa: BLE001 - the last line: a client sees a problem, never a traceback
             _log.exception("%s %s failed", operation.method, operation.path)
-            return problem(ProblemError("internal", "The service failed; its log has the reason."))
+            refusal = ProblemError("internal", "The service failed; its log has the reason.")
         finally:
             if entered:
                 self._gate.leave()
+        self._observer.refusal(operation.path, refusal.kind)
+        return problem(refusal)
 
 
 class ShortWay:

@@ -10,6 +10,7 @@ _GIVEN_LENGTH = 120
 Kind: TypeAlias = Literal[
     "malformed-json",
     "invalid-request",
+    "foreign-page",
     "unknown-route",
     "unknown-model",
     "unknown-point",
@@ -30,6 +31,7 @@ Kind: TypeAlias = Literal[
 KINDS: dict[Kind, tuple[int, str]] = {
     "malformed-json": (400, "The body is not valid JSON"),
     "invalid-request": (422, "The request does not fit what is declared"),
+    "foreign-page": (403, "Pages of others may not use this service"),
     "unknown-route": (404, "There is nothing at this address"),
     "unknown-model": (404, "No such model"),
     "unknown-point": (404, "No such decision point"),

@@ -16,6 +16,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self._seconds = self._histogram("http_request_seconds", "Time to answer", "route", "method")
         self._requests = self._counter("http_requests", "Requests answered", "route", "method", "status")
+        self._refused = self._counter("http_refusals", "Requests refused, by the kind of problem", "route", "kind")
         self._decisions = self._counter("decisions", "Decisions appended to the log", "point", "mode", "policy")
         self._outcomes = self._counter("outcomes", "Outcomes accepted or refused", "point", "result")
         self._delay = self._histogram(
@@ -45,6 +46,10 @@ class Telemetry:
         if answered is None:
             answered = self._answered[route, method, status] = self._requests.labels(route, method, str(status))
         answered.inc()
+
+    def refusal(self, route: str, kind: str) -> None:
+        """One request was refused, for this kind of reason."""
+        self._refused.labels(route, kind).inc()
 
     def decision(self, point: str, mode: str, policy: str) -> None:
         """One decision was appended."""

@@ -20,6 +20,7 @@ from service.http.problems import NOTHING, Fault, Plain, ProblemError, invalid, 
 ONLY_OUTCOME = "outcome"
 """The outcome id of a decision that gets one outcome and whose caller named none."""
 _RESERVED = ("activated",)
+_RESULTS = {404: "unknown", 409: "conflict"}
 _ROUTES = ("report", "export")
 
 
@@ -263,8 +264,8 @@ class Decisions:
             last = token(partition, result.entry.id)
             delay = None if entry is None or not result.fresh else result.entry.at - entry.at
             self._api.telemetry.outcome(point.name, "accepted" if result.fresh else "duplicate", delay)
-        for _ in rejected:
-            self._api.telemetry.outcome(point.name, "rejected")
+        for line in rejected:
+            self._api.telemetry.outcome(point.name, _RESULTS.get(line.status, "invalid"))
         return BatchAnswer(accepted, sorted(rejected, key=lambda line: line.line), duplicates, last)
 
     def _refusal(self, point: Point, outcome: OutcomeRequest, rejected: Rejected) -> ProblemError:

@@ -6,8 +6,9 @@ from typing import Annotated, Any, TypeAlias
 from msgspec import Meta, Struct, to_builtins
 from msgspec.structs import replace
 
-from agents.bundle import BundleError
-from agents.runtime import load
+from agents.bundle import BundleError, unpack
+from agents.foreign import packed
+from agents.probe import probe
 from online.events import Released
 from service.deciding.jobs import Job
 from service.deciding.points import Identifier, Point
@@ -57,6 +58,20 @@ class ModeOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mode: Mode
     digest: Digest | None = None
     share: Annotated[float, Meta(gt=0, lt=1)] | None = None
+
+
+class ImportOrder(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model that was made elsewhere, with the card that says what goes in and what comes out.
+
+    Attributes:
+        card: What `trimtab import` reads from TOML: `world`, `params`, `actions`, `observation`, `output`.
+        onnx: The model as one ONNX file, in base64.
+    """
+
+    card: dict[str, Any]
+    onnx: bytes
+    actor: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
+    note: Annotated[str, Meta(max_length=1000)] = ""
 
 
 class TrainOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -118,6 +133,7 @@ class Policies:
         self._plain: Decoder[Order] = Decoder(Order)
         self._mode: Decoder[ModeOrder] = Decoder(ModeOrder)
         self._train: Decoder[TrainOrder] = Decoder(TrainOrder)
+        self._import: Decoder[ImportOrder] = Decoder(ImportOrder)
 
     async def listed(self, call: Call) -> Answer:
         """What serves the point, and every bundle that was registered for it, the newest first."""
@@ -137,17 +153,30 @@ class Policies:
         return reply(ReleasesAnswer(history[::-1]))
 
     async def register(self, call: Call) -> Answer:
-        """Stores a bundle for the point; refused where it is altered or its card does not fit, saying how."""
-        point = self._point(call)
+        """Stores a bundle for the point, once it has kept the laws of policies in a process of its own.
+
+        Refused where it is altered, where its card does not fit, saying how, and where it fails, is slow or crashes.
+        """
         actor, note = call.query.get("actor", "operator"), call.query.get("note", "")
+        return await self._take(self._point(call), lambda: call.body, actor, note)
+
+    async def bring(self, call: Call) -> Answer:
+        """Makes a bundle of an ONNX model that was made elsewhere and its card, and registers it as any other."""
+        point, order = self._point(call), self._import.decode(call.body)
+        return await self._take(point, lambda: packed(order.onnx, order.card), order.actor, order.note)
+
+    async def _take(self, point: Point, make: Callable[[], bytes], actor: str, note: str) -> Answer:
+        """Checks the card, tries the bundle in a child process, then stores it."""
 
         def put(store: Store) -> str:
-            digest = store.registry.register(point.name, call.body, point.check, actor=actor, note=note)
-            load(store.registry.bundle(digest))
-            return digest
+            data = make()
+            # What does not fit is said before anything is run.
+            point.check(unpack(data).card)
+            probe(data)
+            return store.registry.register(point.name, data, point.check, actor=actor, note=note)
 
         try:
-            return reply(RegisteredAnswer(await self._api.store.ask(put)), 201)
+            return reply(RegisteredAnswer(await self._api.archive.ask(put)), 201)
         except BundleError as error:
             raise ProblemError("invalid-request", str(error), Fault("", "an intact bundle for this point")) from None
 
@@ -248,12 +277,14 @@ class Policies:
         notes = tuple(Parameter(name, {"type": "string"}, doc) for name, doc in _NOTES.items())
         base = "/v1/policies/{point}"
         register = {**ordered, "request": _SCHEMA, "consumes": BUNDLE, "query": notes, "status": 201, "example": None}
+        bring = {**ordered, "request": ImportOrder, "status": 201, "example": None}
         mode = {**ordered, "request": ModeOrder, "example": {"mode": "live", "reason": "trial is over"}}
         train = {**ordered, "request": TrainOrder, "status": 202}
         return [
             Operation("GET", base, "List policies", self.listed, PoliciesAnswer, **looked),
             Operation("GET", f"{base}/releases", "List releases", self.releases, ReleasesAnswer, **looked),
             Operation("POST", base, "Register a bundle", self.register, RegisteredAnswer, **register),
+            Operation("POST", f"{base}/import", "Import a model", self.bring, RegisteredAnswer, **bring),
             Operation("POST", f"{base}/promote", "Promote", self.promote, Release, request=PromoteOrder, **ordered),
             Operation("POST", f"{base}/rollback", "Go back", self.rollback, Release, request=RollbackOrder, **ordered),
             Operation("POST", f"{base}/mode", "Change the mode", self.mode, Release, **mode),

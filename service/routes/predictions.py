@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from online.events import Labelled, Observed, Scalar, Served, decode, digest, draft_id, encode
+from online.events import Labelled, Observed, Scalar, Served, decode, digest, draft_id, encode, scoped_id
 from online.features import FeatureError
 from online.log import Conflict, Draft, EntryId, Partition, parse_token, token
 from online.model import Prediction
@@ -71,14 +71,18 @@ class PredictAnswer(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         prediction: The label or the number; none where the model has none yet.
+        drift: Whether the model has sounded a drift alarm in the last ten minutes of event time.
+        label_wanted: Whether the label of this very case would help the model most; left out where nothing asks.
         entry: Where the case stands in the log; left out where it was not logged.
     """
 
     id: str
     prediction: Scalar
     model: ModelState
+    drift: bool
     probabilities: dict[str, float] | None = None
     score: float | None = None
+    label_wanted: bool | None = None
     entry: str | None = None
 
 
@@ -112,6 +116,7 @@ class Predictions:
             score=prediction.score,
             learned=model.learner.learned,
             entry=str(model.progress.cursor),
+            drift=model.is_drifting,
         )
         event_id = request.id or self._api.new_id()
         self._api.telemetry.prediction(name, request.learn)
@@ -164,7 +169,7 @@ class Predictions:
             )
             return Draft(draft_id(event), digest(request), encode(event))
 
-        return await self._take(name, call, read)
+        return answered(await self._take(name, call, read))
 
     async def labels(self, call: Call) -> Answer:
         """Takes the label of one earlier case, or of many as NDJSON; the model learns from the features of then."""
@@ -179,9 +184,16 @@ class Predictions:
             event = Labelled(id=request.id, label=request.label, key=request.key, at=request.at)
             return Draft(draft_id(event), digest(request), encode(event))
 
-        return await self._take(name, call, read)
+        answer = await self._take(name, call, read)
+        if answer.id is not UNSET:
+            request = self._label.decode(call.body)
+            ids = [scoped_id(request.id, request.key)]
+            partition = partition_of(name, request.key)
+            (case,) = await self._api.store.ask(lambda store: store.log.find(partition, ids))
+            answer = replace(answer, state="waiting" if case is None else "joined")
+        return answered(answer)
 
-    async def _take(self, name: str, call: Call, read: Any) -> Answer:
+    async def _take(self, name: str, call: Call, read: Any) -> BatchAnswer:
         """Appends one draft, or the good ones of a batch."""
         partition = partition_of(name)
         if not is_batch(call):
@@ -191,7 +203,7 @@ class Predictions:
                 raise conflict("event", _bare(draft.id))
             self._api.telemetry.events(name, "accepted", 1)
             entry = token(partition, outcome.entry.id)
-            return answered(BatchAnswer(1, [], int(not outcome.fresh), entry, _bare(draft.id)))
+            return BatchAnswer(1, [], int(not outcome.fresh), entry, _bare(draft.id))
         good, rejected = sift(call.body, read)
         outcomes = await self._api.writer.append_all(partition, [draft for _, draft in good])
         last, duplicates, accepted = None, 0, 0
@@ -205,7 +217,7 @@ class Predictions:
         self._api.telemetry.events(name, "accepted", accepted)
         self._api.telemetry.events(name, "rejected", len(rejected))
         entry = "" if last is None else token(partition, last)
-        return answered(BatchAnswer(accepted, sorted(rejected, key=lambda line: line.line), duplicates, entry))
+        return BatchAnswer(accepted, sorted(rejected, key=lambda line: line.line), duplicates, entry)
 
     def _check(self, model: ServedModel, request: EventRequest) -> None:
         """What can be said about an event before the learner sees it."""
@@ -247,8 +259,10 @@ def _predicted(event_id: str, served: Served, seen: EntryId, at: float, entry: s
         id=event_id,
         prediction=served.value,
         model=ModelState(served.learned, served.entry or "0-0", round(age, 3)),
+        drift=served.drift,
         probabilities=served.probabilities,
         score=served.score,
+        label_wanted=served.label_wanted,
         entry=entry,
     )
 
