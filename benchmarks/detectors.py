@@ -56,26 +56,40 @@ CANDIDATES: Mapping[str, Candidate] = {
     "ADWIN": Candidate(
         drift.ADWIN,
         {"delta": (0.0002, 0.002, 0.01, 0.05), "clock": (8, 32)},
-        {},
+        {"error": {"delta": 0.05, "clock": 8}, "feature": {"delta": 0.05, "clock": 8}},
     ),
     "KSWIN": Candidate(
         lambda **given: drift.KSWIN(**({"seed": 1} | given)),
         {"alpha": (1e-6, 1e-5, 1e-4, 1e-3), "window_size": (100, 300), "stat_size": (30, 100)},
-        {},
+        {
+            "error": {"alpha": 0.001, "window_size": 300, "stat_size": 100},
+            "feature": {"alpha": 0.0001, "window_size": 300, "stat_size": 100},
+        },
     ),
     "PageHinkley": Candidate(
         drift.PageHinkley,
         {"threshold": (5, 10, 20, 35, 50), "delta": (0.005, 0.02, 0.05, 0.1, 0.2), "alpha": (0.9999, 1.0)},
-        {},
+        {
+            "error": {"threshold": 20, "delta": 0.02, "alpha": 0.9999},
+            "feature": {"threshold": 20, "delta": 0.2, "alpha": 0.9999},
+        },
     ),
     "DDM": Candidate(
-        binary.DDM, {"drift_threshold": (2.5, 3, 3.5, 4, 5), "warm_start": (30, 100, 300)}, {}, ("error",)
+        binary.DDM,
+        {"drift_threshold": (2.5, 3, 3.5, 4, 5), "warm_start": (30, 100, 300)},
+        {"error": {"drift_threshold": 2.5, "warm_start": 300}},
+        ("error",),
     ),
-    "EDDM": Candidate(binary.EDDM, {"beta": (0.9, 0.8, 0.7, 0.6, 0.5), "warm_start": (30, 100)}, {}, ("error",)),
+    "EDDM": Candidate(
+        binary.EDDM,
+        {"beta": (0.9, 0.8, 0.7, 0.6, 0.5), "warm_start": (30, 100)},
+        {"error": {"beta": 0.8, "warm_start": 100}},
+        ("error",),
+    ),
     "HDDM_A": Candidate(
         binary.HDDMA,
         {"drift_confidence": (1e-5, 1e-4, 0.001, 0.01), "two_sided_test": (False, True)},
-        {},
+        {"error": {"drift_confidence": 0.0001, "two_sided_test": True}},
         ("error",),
     ),
     "HDDM_W": Candidate(
@@ -85,7 +99,7 @@ CANDIDATES: Mapping[str, Candidate] = {
             "lambda_val": (0.01, 0.02, 0.05),
             "two_sided_test": (False, True),
         },
-        {},
+        {"error": {"drift_confidence": 0.001, "lambda_val": 0.02, "two_sided_test": True}},
         ("error",),
     ),
     "always": Candidate(lambda: drift.DummyDriftDetector(t_0=1), {}, {}),

@@ -34,14 +34,16 @@ def uniforms(event_id: str) -> tuple[float, float]:
 class Buyer:
     """Buys labels for a share ``budget`` of all events: partly at random, partly where the model is uncertain.
 
-    A share ``at_random`` of the events is left to pure chance: the labels bought there are a fair sample, and a change
-    is seen where the model is sure of itself (Žliobaitė et al. 2014, "split"). In the others a label is wanted with
-    probability ``entropy ** discount``, which is River's ``active.EntropySampler``; the discount follows the budget.
-    Never are there more bought than ``budget`` times the events seen, and one.
+    The first ``advance`` labels are all bought, since a model that knows nothing gains most from them; the debt is paid
+    back soon, by buying less in proportion to it: a third of it is left after ``advance / 2 budget`` events. A share
+    ``at_random`` of the events is left to pure chance: the labels bought there are a fair sample, and a change is seen
+    where the model is sure of itself (Žliobaitė et al. 2014, "split"). In the others a label is wanted with probability
+    ``entropy ** discount``, which is River's ``active.EntropySampler``; the discount follows the budget.
     """
 
     budget: float = 0.1
-    at_random: float = 0.5
+    at_random: float = 0.3
+    advance: int = 30
     discount: float = 3.0
     seen: int = 0
     bought: int = 0
@@ -50,22 +52,28 @@ class Buyer:
         for name in ("budget", "at_random"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed is a share from 0 to 1")
+        if self.advance < 1:
+            raise ValueError(f"advance is {self.advance!r}; allowed is 1 or more labels")
+
+    @property
+    def rate(self) -> float:
+        """The share of the events whose labels are bought now."""
+        if self.bought < self.advance and self.seen == self.bought and self.budget > 0.0:
+            return 1.0
+        return min(1.0, max(0.0, self.budget * (1.0 - 2.0 * (self.bought - self.budget * self.seen) / self.advance)))
 
     def wants(self, probabilities: Mapping[Any, float] | None, chance: tuple[float, float]) -> bool:
         """Whether a label for this prediction is wanted; changes nothing. ``chance`` is two uniform numbers."""
-        if self.bought >= self.budget * (self.seen + 1) + 1.0:
-            return False
-        if chance[0] < self.at_random:
-            return chance[1] < self.budget
-        return chance[1] < self._rate(probabilities)
-
-    def _rate(self, probabilities: Mapping[Any, float] | None) -> float:
-        return math.pow(entropy(probabilities), self.discount)
+        rate = self.rate
+        if rate in (0.0, 1.0) or chance[0] < self.at_random:
+            return chance[1] < rate
+        return chance[1] < math.pow(entropy(probabilities), self.discount) * rate / self.budget
 
     def note(self, probabilities: Mapping[Any, float] | None, chance: tuple[float, float], *, wanted: bool) -> None:
         """Count an event, and whether its label was bought."""
+        rate = self.rate
         self.seen += 1
         self.bought += wanted
-        if chance[0] >= self.at_random and self.budget > 0.0:
-            spent = self._rate(probabilities) / self.budget
+        if chance[0] >= self.at_random and 0.0 < rate < 1.0:
+            spent = math.pow(entropy(probabilities), self.discount) / self.budget
             self.discount = min(100.0, max(0.01, self.discount * math.exp(STEP * min(4.0, spent - 1.0))))

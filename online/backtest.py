@@ -32,10 +32,6 @@ class BeyondError(ValueError):
     """A restart after more rows than there are."""
 
 
-BLOCKS = 200
-"""Into how many stretches of rows the errors over time are averaged, at most."""
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """One case: features, label, and where known the entity's key and the time in seconds since the epoch."""
@@ -73,7 +69,7 @@ class Alarmed:
 class Result:
     """What a back-test found: progressive metrics, the simple rules' figures, counts, alarms.
 
-    ``curve`` has the metrics so far after some rows, ``errors`` the mean error from a row to the next one listed.
+    ``curve`` has the metrics so far after some rows, ``errors`` the error of each row, NaN where there is none.
     """
 
     rows: int
@@ -83,7 +79,11 @@ class Result:
     alarms: tuple[Alarmed, ...] = ()
     restarts: int = 0
     curve: tuple[tuple[int, Mapping[str, float]], ...] = ()
-    errors: tuple[tuple[int, float], ...] = ()
+    errors: Sequence[float] = ()
+
+    def stretches(self, most: int = 200) -> list[tuple[int, float]]:
+        """The first row of each stretch of equal length, at most so many, and its mean error."""
+        return list(_stretches(self.errors, max(1, math.ceil(len(self.errors) / most))))
 
 
 @dataclass(slots=True)
@@ -176,7 +176,7 @@ def backtest(
         tuple(alarms),
         run.restarts,
         tuple(run.curve),
-        tuple(_blocks(errors)),
+        errors,
     )
 
 
@@ -247,9 +247,7 @@ def _told(log: Log, partition: Partition, rows: int) -> tuple[list[float], list[
     return errors, alarms
 
 
-def _blocks(errors: Sequence[float]) -> Iterator[tuple[int, float]]:
-    """The mean error of each stretch of rows that has one."""
-    size = max(1, math.ceil(len(errors) / BLOCKS))
+def _stretches(errors: Sequence[float], size: int) -> Iterator[tuple[int, float]]:
     for begin in range(0, len(errors), size):
         known = [error for error in errors[begin : begin + size] if error == error]
         if known:

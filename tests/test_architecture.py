@@ -19,7 +19,7 @@ SHELLS = {
     },
     "online": {
         *("snapshot", "worker", "archive", "backtest", "memory_log", "redis_client", "redis_log", "rehearsal"),
-        "sources",
+        *("sources", "tune"),
     },
 }
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]

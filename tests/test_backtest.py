@@ -179,8 +179,8 @@ def test_errors_over_time_are_those_of_the_rows(log: Log) -> None:
         model.learn_one(x, y)
     found = backtest(spec(), cases(), log)
     # 1,250 rows in at most 200 stretches: 7 each, the last one shorter.
-    assert [row for row, _ in found.errors] == list(range(0, 1250, 7))
-    for row, error in found.errors:
+    assert [row for row, _ in found.stretches()] == list(range(0, 1250, 7))
+    for row, error in found.stretches():
         part = errors[row : row + 7]
         assert error == pytest.approx(sum(part) / len(part))
     assert found.curve[-1] == (1250, found.metrics)
@@ -245,8 +245,7 @@ def test_a_forecast_is_made_from_what_was_known_a_horizon_before() -> None:
             bare.learn_one(passengers[row - 3])
         expected.append(abs(bare.forecast(3)[-1] - passengers[row]) if row > 60 else 0.0)
     found = backtest(model, [Row({}, y) for y in passengers], MemoryLog())
-    errors = dict(found.errors)
-    assert [errors[row] for row in range(61, 144)] == pytest.approx(expected[61:])
+    assert found.errors[61:] == pytest.approx(expected[61:])
 
 
 @pytest.mark.long

@@ -30,7 +30,7 @@ def check(path: Path | None, ending: str, option: str) -> None:
 
 def panels(result: Result) -> dict[str, Line]:
     """A line for each panel: the mean error of each stretch of rows, and each metric so far."""
-    found: dict[str, Line] = {"error": list(result.errors)} if result.errors else {}
+    found: dict[str, Line] = {"error": result.stretches()} if result.stretches() else {}
     for name in result.metrics:
         curve = [(float(row), values[name]) for row, values in result.curve if values[name] == values[name]]
         if len(curve) > 1:
