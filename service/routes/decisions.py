@@ -264,8 +264,8 @@ class Decisions:
             last = token(partition, result.entry.id)
             delay = None if entry is None or not result.fresh else result.entry.at - entry.at
             self._api.telemetry.outcome(point.name, "accepted" if result.fresh else "duplicate", delay)
-        for line in rejected:
-            self._api.telemetry.outcome(point.name, _RESULTS.get(line.status, "invalid"))
+        for refused in rejected:
+            self._api.telemetry.outcome(point.name, _RESULTS.get(refused.status, "invalid"))
         return BatchAnswer(accepted, sorted(rejected, key=lambda line: line.line), duplicates, last)
 
     def _refusal(self, point: Point, outcome: OutcomeRequest, rejected: Rejected) -> ProblemError:
