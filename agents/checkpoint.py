@@ -11,7 +11,9 @@ import torch
 
 from agents.vecenv import WorldVecEnv
 
-FORMAT = 1
+FORMAT = 2
+# What a replay memory is made of, by Stable-Baselines3's names.
+REMEMBERED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
 class CheckpointError(ValueError):
@@ -42,6 +44,8 @@ def save(path: Path, algorithm: Any, env: WorldVecEnv, watch: dict[str, Any], of
         "torch": torch.get_rng_state(),
         "numpy": _numpy_state(),
         "env": env.snapshot(),
+        "choices": json.dumps(env.action_space.np_random.bit_generator.state),
+        "memory": _memory(algorithm),
         "watch": watch,
     }
     partial = path.with_name(f"{path.name}.{os.getpid()}")
@@ -68,10 +72,35 @@ def restore(path: Path, algorithm: Any, env: WorldVecEnv, of: str) -> dict[str, 
     algorithm.num_timesteps = content["steps"]
     torch.set_rng_state(content["torch"])
     _set_numpy_state(content["numpy"])
+    algorithm.action_space.np_random.bit_generator.state = json.loads(content["choices"])
+    _remember(algorithm, content["memory"])
     algorithm._last_obs = env.restore(content["env"])
     algorithm._last_episode_starts = np.zeros(env.num_envs, bool)
     watch: dict[str, Any] = content["watch"]
     return watch
+
+
+def _memory(algorithm: Any) -> dict[str, Any] | None:
+    """The filled part of a replay memory, with the counts that decide what DQN does next; None without one."""
+    memory = getattr(algorithm, "replay_buffer", None)
+    if memory is None:
+        return None
+    filled = memory.buffer_size if memory.full else memory.pos
+    arrays = {name: torch.from_numpy(getattr(memory, name)[:filled]) for name in REMEMBERED}
+    counts = {"updates": algorithm._n_updates, "calls": algorithm._n_calls, "explored": algorithm.exploration_rate}
+    return {**arrays, **counts, "pos": memory.pos, "full": memory.full}
+
+
+def _remember(algorithm: Any, content: dict[str, Any] | None) -> None:
+    """Put a replay memory back."""
+    if content is None:
+        return
+    memory = algorithm.replay_buffer
+    for name in REMEMBERED:
+        getattr(memory, name)[: len(content[name])] = content[name].numpy()
+    memory.pos, memory.full = content["pos"], content["full"]
+    algorithm._n_updates, algorithm._n_calls = content["updates"], content["calls"]
+    algorithm.exploration_rate = content["explored"]
 
 
 # SB3 draws its minibatches from NumPy's global generator.

@@ -73,11 +73,15 @@ def _series(value: Any, periods: int) -> NDArray[np.float64]:
 class Pricing(_Market):
     """`pricing`: time and stock left, and the stock against the demand still to come.
 
-    The demand to come is counted at the price that maximises revenue per arrival, where 1/e of the arrivals buy.
+    The demand to come is counted at the price that maximises revenue per arrival, where 1/e of the arrivals buy. The
+    last column is the logarithm of the sensitivity, in whose unit the head counts prices (`PriceHead`).
     """
+
+    MARKET = 2
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout)
+        self.ladder: NDArray[np.float64] = layout.params["prices"]
         periods = int(layout.params["periods"])
         self.stock, self.periods = float(layout.params["stock"]), float(periods)
         volume = _series(layout.params["volume"], periods)

@@ -32,20 +32,32 @@ SLOW_STATES = 1000
 
 @dataclass(frozen=True)
 class Score:
-    """What a checkpoint is worth: mean value, the gap to the optimum in percent (None where unknown), temperature."""
+    """What a checkpoint is worth.
+
+    Args:
+        value: its mean value.
+        gap: to the optimum in percent, where that is known.
+        temperature: at which it was measured.
+        gap_greedy: gap of the arg-max.
+        error: standard error of the value where it was simulated by shaped rewards.
+    """
 
     value: float
     gap: float | None
     temperature: float
     gap_greedy: float | None = None
+    error: float = 0.0
 
     def beats(self, other: "Score | None") -> bool:
-        """Whether it is to be kept instead of the other."""
+        """Whether it is to be kept instead of the other, which is older.
+
+        Between values that cannot be told apart the newer one is kept: the best of many noisy ones is mostly luck.
+        """
         if other is None:
             return True
         if self.gap is not None and other.gap is not None:
             return self.gap < other.gap
-        return self.value > other.value
+        return self.value > other.value - self.error
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,10 @@ class Selection:
 
     def score(self, logits: Logits, temperature: float) -> Score:
         """The mean value at this temperature, and the gap where the optimum is known: exact, or on common chance."""
+        if self.shaping is not None:
+            policy = Conditioned(_Network(logits, temperature, self.factors), self.rows[0])
+            value, error = self._shaped(policy, self.shaping)
+            return Score(value, None, temperature, error=error)
         values = self._values(logits, temperature) if self.quick else self._simulated(logits, temperature)
         return Score(float(np.mean(values)), self._gap(values), temperature)
 
@@ -93,6 +109,8 @@ class Selection:
         for temperature in temperatures[1:]:
             score = self.score(logits, temperature)
             best = score if score.beats(best) else best
+        if self.shaping is not None:
+            return best
         values, arg_max = self._values(logits, best.temperature), self._values(logits, 0.0)
         return Score(float(np.mean(values)), self._gap(values), best.temperature, self._gap(arg_max))
 
@@ -127,12 +145,10 @@ class Selection:
             return exact.policy_value(
                 world, policy.probabilities(world.observe(states), np.array(world.allowed(states)))
             )
-        if self.shaping is not None:
-            return self._shaped(policy, self.shaping)
         return simulate(policy, world, EPISODES, self.seed, PERIODS).value
 
-    def _shaped(self, policy: Policy, shaping: Shaping) -> float:
-        """By expected shaped rewards, whose noise is a small part of that of the rewards, always on the same chance."""
+    def _shaped(self, policy: Policy, shaping: Shaping) -> tuple[float, float]:
+        """Value and standard error by expected shaped rewards, less noisy than rewards, always on the same chance."""
         world, ends = self.family.world, self.family.world.horizon
         chance_rng, action_rng = (np.random.default_rng([self.seed, 4, stream]) for stream in (0, 1))
         periods = ends or WARM_UP + PERIODS
@@ -148,7 +164,8 @@ class Selection:
             following, _, over = world.step(state, action, world.draw(n, chance_rng))
             state = np.where(running[:, None], following, state)
             running &= ~over
-        return float(total.mean()) / (1 if ends else PERIODS)
+        values = total if ends else shaping.level + total / PERIODS
+        return float(values.mean()), float(values.std(ddof=1)) / n**0.5
 
 
 def _size(world: World) -> int:

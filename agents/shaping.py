@@ -12,7 +12,7 @@ import numpy as np
 
 from agents.ranges import Family
 from envs.dynamics import Action, Array, State, World
-from envs.lagrangian import best_charge
+from envs.lagrangian import best_charge, bound_at
 from envs.maintenance import Maintenance
 from envs.network import decomposition
 from envs.pricing_network import PricingNetwork
@@ -25,10 +25,13 @@ class Shaping:
     Args:
         potential: Φ (n,) of states.
         reward: the expected shaped reward (n,) of states, actions and a discount; Φ counts 0 where an episode is over.
+        level: what is taken off every period's reward, near the best average of a world that never ends: values are
+            then small, and a critic soon knows them.
     """
 
     potential: Callable[[State], Array]
     reward: Callable[[State, Action, float], Array]
+    level: float = 0.0
 
 
 def shaping(family: Family) -> Shaping | None:
@@ -46,7 +49,8 @@ def shaping(family: Family) -> Shaping | None:
 
 def _of_maintenance(world: Maintenance) -> Shaping:
     """Φ is minus the sum of the components' relative costs in the Lagrangian relaxation."""
-    biases = best_charge(world).biases
+    relaxed = best_charge(world)
+    biases, bound = relaxed.biases, bound_at(world, relaxed)
     later = np.einsum("nij,nj->ni", world.moves(), biases)
     each = np.arange(world.params.components)
 
@@ -56,9 +60,9 @@ def _of_maintenance(world: Maintenance) -> Shaping:
     def reward(state: State, action: Action, discount: float) -> Array:
         members = world.members(state, action)
         then = later[each, np.where(members, 0, state).astype(np.int64)].sum(axis=1)
-        return np.asarray(-world.cost(state, members) - discount * then - potential(state))
+        return np.asarray(bound - world.cost(state, members) - discount * then - potential(state))
 
-    return Shaping(potential, reward)
+    return Shaping(potential, reward, -bound)
 
 
 def _of_network(world: PricingNetwork) -> Shaping:

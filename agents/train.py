@@ -111,8 +111,7 @@ def train(
         progress: called about once a second; False ends the training, and what is best so far is returned.
         threads: CPU threads of torch; this is a setting of the whole process.
         checkpoint: a file that is written every few seconds and removed at the end. Where it exists already, training
-            goes on from it; with `steps`, to the same policy as if it had never been interrupted (DQN starts with an
-            empty memory).
+            goes on from it; with `steps`, to the same policy as if it had never been interrupted.
         clock: seconds; `time.process_time` makes `minutes` CPU minutes.
 
     Raises:
@@ -135,8 +134,8 @@ def train(
     family = Family(world, ranges or {})
     plan = _Plan(family, settings, seed, Budget(steps, seconds), start, checkpoint)
     run = _Run(plan, progress, clock)
-    score, actor, weights = run.learn()
-    return _bundle(run, score, actor, weights)
+    actor, weights = run.learn()
+    return _released(run, actor, weights)
 
 
 @dataclass(frozen=True)
@@ -214,17 +213,20 @@ class _Run(BaseCallback):
         """The current network's outputs."""
         return outputs(served(self.algorithm), observation)
 
-    def learn(self) -> tuple[Score, nn.Module, bytes]:
-        """Train, and give back the best checkpoint with its score."""
+    def learn(self) -> tuple[nn.Module, bytes]:
+        """Train, and give back the best checkpoint."""
         if self.resumes:
             self._restore()
         self.algorithm.learn(ENDLESS, callback=self, log_interval=None, reset_num_timesteps=not self.resumes)
         self._compare()
         self.algorithm.policy.load_state_dict(self.kept)
-        score = self.selection.best(self.outputs, self._temperatures)
         if self.plan.checkpoint is not None:
             self.plan.checkpoint.unlink(missing_ok=True)
-        return score, served(self.algorithm), dump_weights(self.algorithm.policy)
+        return served(self.algorithm), dump_weights(self.algorithm.policy)
+
+    def scored(self, temperatures: tuple[float, ...]) -> Score:
+        """The current network at the best of these temperatures."""
+        return self.selection.best(self.outputs, temperatures)
 
     def _on_step(self) -> bool:
         now = self.clock()
@@ -267,14 +269,15 @@ class _Run(BaseCallback):
 
     def _compare(self) -> None:
         began = self.clock()
-        score = self.selection.score(self.outputs, min(self._temperatures))
-        self.stale += 1
+        score = self.selection.score(self.outputs, min(self.temperatures))
+        # DQN first fills its memory: nothing can be better before it learns.
+        self.stale += self.algorithm._n_updates > 0
         if score.beats(self.best):
             self.best, self.kept, self.best_share, self.stale = score, self._state(), self.share(), 0
         self.selecting += self.clock() - began
 
     @property
-    def _temperatures(self) -> tuple[float, ...]:
+    def temperatures(self) -> tuple[float, ...]:
         """Temperatures of the softmax; 0, the arg-max, where action values are served."""
         return self.preset.temperatures if kind_of(self.preset.algo).output == "logits" else (0.0,)
 
@@ -307,6 +310,25 @@ def _forbids(world: World) -> bool:
     return not bool(np.array(world.allowed(shown)).all())
 
 
+def _released(run: _Run, actor: nn.Module, weights: bytes) -> Bundle:
+    """The bundle at the best temperature at which the graph agrees with the trainer.
+
+    The lower the temperature, the more the last digits of a logit weigh; on some observation they may weigh too much.
+    """
+    left = run.temperatures
+    while True:
+        score = run.scored(left)
+        bundle = _bundle(run, score, actor, weights)
+        left = tuple(temperature for temperature in left if temperature > score.temperature)
+        try:
+            require_agreement(bundle, actor, run.seed)
+        except BundleError:
+            if not left:
+                raise
+        else:
+            return bundle
+
+
 def _bundle(run: _Run, score: Score, actor: nn.Module, weights: bytes) -> Bundle:
     family, preset = run.family, run.preset
     metrics = {"value": score.value, "seconds": run.seconds, "steps_per_second": run.steps / max(run.seconds, 1e-9)}
@@ -328,9 +350,7 @@ def _bundle(run: _Run, score: Score, actor: nn.Module, weights: bytes) -> Bundle
         versions=versions(),
         digests={"start": run.plan.start.digest} if run.plan.start else {},
     )
-    bundle = unpack(pack(card, export(actor, len(card.observation)), weights))
-    require_agreement(bundle, actor, run.seed)
-    return bundle
+    return unpack(pack(card, export(actor, len(card.observation)), weights))
 
 
 def require_agreement(bundle: Bundle, actor: nn.Module, seed: int) -> None:

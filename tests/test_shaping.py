@@ -6,7 +6,7 @@ import pytest
 from agents.ranges import Family
 from agents.shaping import shaping
 from envs import exact
-from envs.lagrangian import best_charge
+from envs.lagrangian import best_charge, bound_at
 from envs.tabulate import tabulate
 from envs.worlds import make
 
@@ -17,6 +17,7 @@ def test_the_shaped_reward_is_the_reward_plus_the_expected_change_of_the_potenti
     assert shaped is not None
     states = exact.states(world)
     potential = -best_charge(world).biases[np.arange(2), states.astype(int)].sum(axis=1)  # type: ignore[arg-type]
+    assert shaped.level == pytest.approx(-bound_at(world, best_charge(world)))  # type: ignore[arg-type]
     index = {tuple(state): i for i, state in enumerate(states)}
     rng = np.random.default_rng(1)
     for action in range(world.actions.n):
@@ -26,7 +27,7 @@ def test_the_shaped_reward_is_the_reward_plus_the_expected_change_of_the_potenti
         for _ in range(4000):
             after, _, _ = world.step(states, chosen, world.draw(len(states), rng))
             change += potential[[index[tuple(state)] for state in after]]
-        expected = world.expected_reward(states, chosen) + 0.9 * change / 4000 - potential
+        expected = world.expected_reward(states, chosen) - shaped.level + 0.9 * change / 4000 - potential
         assert given == pytest.approx(expected, abs=0.15)
 
 

@@ -3,20 +3,25 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from agents.baselines import BASELINES
 from agents.baselines import make as make_baseline
-from agents.bundle import Bundle
+from agents.bundle import Bundle, BundleError
 from agents.checkpoint import CheckpointError
 from agents.evaluate import evaluate, simulate
-from agents.networks import LadderHead, dump_weights, load_weights
+from agents.networks import SHARPNESS, LadderHead, PriceHead, dump_weights, load_weights
 from agents.presets import PRICING, preset
+from agents.ranges import Family
 from agents.runtime import load
-from agents.train import Progress, train
+from agents.selection import Score, starts_of
+from agents.train import Progress, require_agreement, train
+from agents.vecenv import WorldVecEnv
 from envs import exact
 from envs.dynamics import World
 from envs.worlds import make
@@ -97,27 +102,33 @@ class KilledError(Exception):
     """Ends a training in the middle, as a kill would."""
 
 
+@pytest.mark.parametrize(("algo", "steps"), [("ppo", 48_000), ("dqn", 16_000)])
 def test_a_training_that_was_killed_goes_on_to_the_same_policy(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algo: str, steps: int
 ) -> None:
-    monkeypatch.setattr("agents.train.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("agents.train.SAVE_SECONDS", 0.0 if algo == "ppo" else 0.1)
     monkeypatch.setattr("agents.train.PROGRESS_SECONDS", 0.0)
     file = tmp_path / "training"
-    unbroken = train(world, steps=60_000, seed=3)
+    unbroken = train(world, algo=algo, steps=steps, seed=3)
 
     def kill(progress: Progress) -> bool:
-        if progress.steps > 35_000:
+        if progress.steps > 0.8 * steps and file.exists():
             raise KilledError
         return True
 
     with pytest.raises(KilledError):
-        train(world, steps=60_000, seed=3, checkpoint=file, progress=kill)
+        train(world, algo=algo, steps=steps, seed=3, checkpoint=file, progress=kill)
     assert file.exists()
     seen: list[int] = []
     resumed = train(
-        world, steps=60_000, seed=3, checkpoint=file, progress=lambda progress: seen.append(progress.steps) is None
+        world,
+        algo=algo,
+        steps=steps,
+        seed=3,
+        checkpoint=file,
+        progress=lambda progress: seen.append(progress.steps) is None,
     )
-    assert seen[0] > 32_000
+    assert seen[0] > 0.3 * steps
     assert resumed.onnx == unbroken.onnx
     assert resumed.weights == unbroken.weights
     assert not file.exists()
@@ -201,9 +212,63 @@ def test_the_preset_of_pricing_is_the_default() -> None:
 def test_neighbours_on_the_ladder_learn_together() -> None:
     head = LadderHead(4, 41, 16)
     bumps = head.get_buffer("bumps").numpy()
-    assert bumps.sum(axis=0) == pytest.approx(np.full(41, LadderHead.SHARPNESS))
+    assert bumps.sum(axis=0) == pytest.approx(np.full(41, SHARPNESS))
     overlap = (bumps[:, 20] @ bumps[:, 21]) / (bumps[:, 20] @ bumps[:, 20])
     assert overlap > 0.9
+
+
+def test_what_is_learned_of_prices_holds_for_any_sensitivity() -> None:
+    ladder = np.geomspace(0.5, 5.0, 21)
+    head, shifted = PriceHead(4, 16, ladder), PriceHead(4, 16, 1.7 * ladder)
+    torch.nn.init.normal_(head.linear.weight)
+    shifted.load_state_dict(head.state_dict())
+    latent, none = torch.randn(3, 4), torch.zeros(3, 1)
+    given = head(torch.cat([latent, none + np.log(1.7)], dim=1))
+    assert given.detach().numpy() == pytest.approx(shifted(torch.cat([latent, none], dim=1)).detach().numpy(), abs=1e-4)
+
+
+def test_a_policy_for_one_sensitivity_is_as_good_at_another_at_once(bundle: Bundle) -> None:
+    shifted = make("pricing", {**bundle.card.params, "sensitivity": 1.5})
+    assert train(shifted, steps=300, start=bundle).card.metrics["gap"] < bundle.card.metrics["gap"] + 0.5
+
+
+def test_a_temperature_at_which_the_graph_disagrees_gives_way_to_a_higher_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def disagree_once(bundle: Bundle, actor: torch.nn.Module, seed: int) -> None:
+        tried.append(bundle.card.temperature)
+        if len(tried) == 1:
+            raise BundleError("the exported graph differs")
+        require_agreement(bundle, actor, seed)
+
+    monkeypatch.setattr("agents.train.require_agreement", disagree_once)
+    found = train(world, steps=16_000, seed=1)
+    assert tried[0] < tried[1] == found.card.temperature
+
+
+def test_of_values_that_cannot_be_told_apart_the_newer_one_is_kept() -> None:
+    older = Score(-2.0, None, 0.15, error=0.01)
+    assert Score(-2.005, None, 0.15, error=0.01).beats(older)
+    assert not Score(-2.05, None, 0.15, error=0.01).beats(older)
+    assert not Score(-2.0, 1.0, 0.15).beats(Score(-2.0, 1.0, 0.15))
+
+
+def test_an_unending_world_goes_on_where_every_start_would_be_the_same() -> None:
+    settings = replace(preset("maintenance"), copies=4, horizon=3)
+    wear = np.linspace(0.08, 0.27, 20).tolist()
+    worlds = [make("maintenance", {"wear": values, "choice": "worst"}) for values in (wear, [0.1, 0.2])]
+    ended = []
+    for made in worlds:
+        env = WorldVecEnv(Family(made, {}), settings, 0, starts_of(made))
+        env.reset()
+        steps = []
+        for _ in range(6):
+            env.step_async(np.zeros(4))
+            steps.append(bool(env.step_wait()[2].any()))
+        ended.append(any(steps))
+    assert ended == [False, True]
 
 
 def test_weights_of_another_network_are_refused_by_name() -> None:
