@@ -19,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
@@ -51,6 +52,23 @@ def _do(command: str, action: str = "run", **arguments: Any) -> None:
         sys.stdout = None
         raise typer.Exit(FAILED) from None
     raise typer.Exit(status or 0)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"trimtab {version('trimtab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Decisions and predictions that stay right while the world changes."""
 
 
 @app.command()
@@ -361,6 +379,18 @@ def mode(
 
 
 @app.command()
+def hold(point: Point, reason: Reason, actor: Actor = "", url: Url = _LOCAL, json: Json = False) -> None:
+    """Keep the service from releasing anything for a point by itself."""
+    _do("operate", "hold", point=point, reason=reason, actor=actor, url=url, as_json=json)
+
+
+@app.command()
+def release(point: Point, reason: Reason, actor: Actor = "", url: Url = _LOCAL, json: Json = False) -> None:
+    """Let the service release by itself again, after a hold."""
+    _do("operate", "release", point=point, reason=reason, actor=actor, url=url, as_json=json)
+
+
+@app.command()
 def rejects(
     model: Annotated[str, typer.Argument(help="Model of the running service.")],
     replay: Annotated[str | None, typer.Option(metavar="ENTRY", help="Bring this entry back.")] = None,
@@ -388,7 +418,13 @@ def archive(
 
 
 @app.command()
-def doctor(data: Data = None, url: Url = _LOCAL, json: Json = False) -> None:
+def doctor(
+    data: Data = None,
+    url: Annotated[
+        str | None, typer.Option(envvar="TRIMTAB_URL", help="Address of a service that must be running.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Check what the service needs on this machine, and what runs."""
     _do("doctor", data=data, url=url, as_json=json)
 

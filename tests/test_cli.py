@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_worlds_are_listed_as_one_json_object() -> None:
         (("simulate", "price", "--loss", "2"), "--loss"),
         (("ingest", "demand", "missing.csv"), "no file"),
         (("train", "pricing", "--out", "nowhere/price.bundle"), "nowhere/price.bundle"),
+        (("train", "pricing", "--algo", "foo"), "maskable-ppo, exact, best-fixed-price"),
+        (("train", "CartPole-v1", "--algo", "exact"), "ppo, a2c, dqn, maskable-ppo"),
+        (("train", "pricing", "--steps", "9", "--minutes", "2"), "--minutes 2"),
+        (("train", "pricing", "--params", "prices=any"), "prices=0.5:4.25:0.25"),
+        (("train", "pricing", "--algo", "exact", "--ranges", "volume=1:2"), "--ranges"),
+        (("tune", "pricing", "--algo", "dqn"), "maskable-ppo"),
+        (("evaluate", "myopic", "--world", "pricing", "--params", "prices=any"), "evaluate exact"),
+        (("evaluate", "myopic", "--world", "pricing", "--ranges", "volume=2:1"), "volume=2:1"),
+        (("simulate", "price", "--url", "foo"), "http://127.0.0.1:8080"),
+        (("simulate", "price", "--decisions", "50", "--shift", "at=50,sensitivity=2"), "never comes"),
         (("nothing",), "nothing"),
         (("api",), "TRIMTAB_REDIS"),
     ],
@@ -71,6 +82,35 @@ def test_wrong_usage_is_named_and_ends_with_2(arguments: tuple[str, ...], told: 
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_the_version_and_the_short_option_for_help() -> None:
+    done = trimtab("--version")
+    assert done.returncode == 0
+    assert done.stdout == f"trimtab {version('trimtab')}\n"
+    assert trimtab("train", "-h").stdout == trimtab("train", "--help").stdout
+
+
+def test_the_doctor_minds_that_a_service_which_was_named_is_away(tmp_path: Path) -> None:
+    done = trimtab("doctor", "--url", "http://127.0.0.1:9", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    checks = {check["name"]: check["ok"] for check in json.loads(done.stdout)["checks"]}
+    assert not checks["service"]
+    assert trimtab("doctor", cwd=tmp_path).returncode == 0
+
+
+def test_a_training_is_kept_in_the_data_folder_and_comes_back(tmp_path: Path) -> None:
+    options = ("--params", SMALL, "--algo", "exact", "--out", "exact.trimtab", "--data", "data", "--json")
+    trained = trimtab("train", "pricing", *options, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    run = json.loads(trained.stdout)["run"]
+    listed = json.loads(trimtab("lineage", "--data", "data", "--json", cwd=tmp_path).stdout)
+    (kept,) = listed["runs"]
+    assert (kept["id"], kept["algo"], kept["metrics"]["gap_share"]) == (run, "exact", pytest.approx(0, abs=1e-9))
+    back = trimtab("lineage", run[:8], "--data", "data", "--out", "back.trimtab", cwd=tmp_path)
+    assert back.returncode == 0, back.stderr
+    assert (tmp_path / "back.trimtab").read_bytes() == (tmp_path / "exact.trimtab").read_bytes()
+    assert trimtab("lineage", "zz", "--data", "data", cwd=tmp_path).returncode == 2
 
 
 def test_what_fails_ends_with_1_and_one_line(tmp_path: Path) -> None:
@@ -272,7 +312,7 @@ def test_a_search_writes_a_preset_that_training_takes(tmp_path: Path) -> None:
     assert trained.returncode == 0, trained.stderr
     (tmp_path / "wrong.toml").write_text("speed = 3\n")
     wrong = trimtab("train", "pricing", "--preset", "wrong.toml", cwd=tmp_path)
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert "speed" in wrong.stderr
 
 

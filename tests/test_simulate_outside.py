@@ -48,6 +48,13 @@ def test_the_rivals_of_a_regime_are_its_exact_optimum_and_its_best_fixed_price(c
     assert calm.fixed_action == 2.0
 
 
+def test_parameters_that_cannot_be_do_not_come_to_the_hidden_world() -> None:
+    world = hidden_world("pricing", PARAMS, {}, {})
+    for changes, told in (({"sensitivity": -2}, "sensitivity is -2"), ({"stock": 3}, "'stock' cannot change")):
+        with pytest.raises(ParamsError, match=told):
+            changed_world(world, changes)
+
+
 @pytest.mark.parametrize("rule", [FIXED, ORACLE])
 def test_whoever_plays_like_a_rival_earns_exactly_what_the_rival_would_have(rule: str, calm: Regime) -> None:
     outside = Outside([calm], entities=3, seed=7)

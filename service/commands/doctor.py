@@ -26,8 +26,11 @@ class Finding(NamedTuple):
     text: str
 
 
-def run(data: Path | None, url: str, as_json: bool) -> int:
-    """Check everything; 1 where something must be mended."""
+_USUAL = "http://127.0.0.1:8080"
+
+
+def run(data: Path | None, url: str | None, as_json: bool) -> int:
+    """Check everything; 1 where something must be mended, a service that was named and does not answer included."""
     folder = (data or Path(".trimtab")).absolute()
     findings = [_python(), _redis(), _space(folder), _extras(), _service(url)]
     result = {"ok": all(finding.ok for finding in findings), "checks": [finding._asdict() for finding in findings]}
@@ -65,11 +68,12 @@ def _extras() -> Finding:
     return Finding("extras", "train" not in missing, text)
 
 
-def _service(url: str) -> Finding:
+def _service(named: str | None) -> Finding:
+    url = named or _USUAL
     try:
         answer = httpx.get(f"{url.rstrip('/')}/health/ready", timeout=2.0, trust_env=False)
-    except httpx.TransportError:
-        return Finding("service", True, f"nothing answers at {url}: `trimtab up` starts a service")
+    except (httpx.TransportError, httpx.InvalidURL):
+        return Finding("service", named is None, f"nothing answers at {url}: `trimtab up` starts a service")
     return Finding("service", answer.is_success, f"{url} answers {answer.status_code} {answer.text[:200]}")
 
 

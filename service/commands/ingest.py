@@ -27,7 +27,7 @@ def run(model: str, source: str, label: str | None, url: str, as_json: bool) -> 
     except RowError as error:
         raise UsageError(str(error)) from None
     except ServiceError as error:
-        raise CommandError(str(error)) from None
+        raise (UsageError if error.unknown else CommandError)(str(error)) from None
     finish(result, as_json, lambda out: _show(out, result))
     return 1 if result["rejected"] else 0
 

@@ -1,4 +1,4 @@
-"""`trimtab report`, `policies`, `promote`, `rollback`, `mode`, `rejects`: the operator's routes by command line."""
+"""`trimtab report`, `policies`, `promote`, `rollback`, `mode`, `hold`, `release`, `rejects`: the operator's routes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from service.commands.output import CommandError, UsageError, finish, percent, shown, table
+from service.commands.output import CommandError, UsageError, finish, gap, in_shares, percent, shown, table
 from service.outside.client import Client, ServiceError, Stop
 
 _PATIENCE_S = 2.0
@@ -23,6 +23,8 @@ def report(point: str, url: str, as_json: bool) -> None:
 def policies(point: str, url: str, as_json: bool) -> None:
     """The bundles of a point, and which of them serves."""
     result = _get(url, f"/v1/policies/{point}")
+    listed = [{**policy, "metrics": in_shares(policy["metrics"])} for policy in result["policies"]]
+    result = {**result, "policies": listed}
     finish(result, as_json, lambda out: _show_policies(out, result))
 
 
@@ -76,15 +78,33 @@ def mode(point: str, mode: str, reason: str, share: float | None, actor: str, ur
     _order(url, f"/v1/policies/{point}/mode", order, reason, actor, as_json)
 
 
+def hold(point: str, reason: str, actor: str, url: str, as_json: bool) -> None:
+    """Keep the service from releasing anything for a point by itself."""
+    _order(url, f"/v1/policies/{point}/hold", {}, reason, actor, as_json, _show_policies)
+
+
+def release(point: str, reason: str, actor: str, url: str, as_json: bool) -> None:
+    """Let the service release by itself again."""
+    _order(url, f"/v1/policies/{point}/release", {}, reason, actor, as_json, _show_policies)
+
+
 def register(point: str, data: bytes, url: str) -> None:
     """Register a bundle for a point."""
     _ask(url, lambda client: client.post_bytes(f"/v1/policies/{point}", data))
 
 
-def _order(url: str, path: str, order: Mapping[str, Any], reason: str, actor: str, as_json: bool) -> None:
+def _order(
+    url: str,
+    path: str,
+    order: Mapping[str, Any],
+    reason: str,
+    actor: str,
+    as_json: bool,
+    show: Callable[[Console, Mapping[str, Any]], None] | None = None,
+) -> None:
     by = {"actor": actor} if actor else {}
     result = _ask(url, lambda client: client.post(path, {**order, **by, "reason": reason}))
-    finish(result, as_json, lambda out: out.print_json(data=result))
+    finish(result, as_json, lambda out: out.print_json(data=result) if show is None else show(out, result))
 
 
 def _get(url: str, path: str) -> Any:
@@ -102,7 +122,7 @@ def _ask(url: str, question: Callable[[Client], Awaitable[Any]]) -> Any:
     try:
         return asyncio.run(ask())
     except ServiceError as error:
-        raise CommandError(str(error)) from None
+        raise (UsageError if error.unknown else CommandError)(str(error)) from None
 
 
 def _show_report(out: Console, result: Mapping[str, Any]) -> None:
@@ -129,6 +149,10 @@ def _interval(value: Mapping[str, Any] | None) -> str:
     return f"{shown(value['mean'])}  ({shown(value['low'])} to {shown(value['high'])})"
 
 
+def _metric(name: str, value: float) -> str:
+    return f"{name.removesuffix('_share')} {gap(value)}" if name.endswith("_share") else f"{name} {shown(value)}"
+
+
 def _show_policies(out: Console, result: Mapping[str, Any]) -> None:
     release = result["release"]
     serves = (release["incumbent"] or "the baseline")[:12]
@@ -136,13 +160,16 @@ def _show_policies(out: Console, result: Mapping[str, Any]) -> None:
     out.print(f"{result['point']}: {release['mode']}, {serves} serves{trial}")
     if release.get("reason"):
         out.print(f"  because {release['reason']} ({release['actor']})")
+    held = result.get("held")
+    if held and held["on"]:
+        out.print(f"  held: nothing is released by itself, because {held['reason']} ({held['actor']})")
     rows = [
         (
             policy["digest"][:12],
             policy["role"],
             policy["algo"],
             policy["steps"],
-            ", ".join(f"{name} {shown(value)}" for name, value in policy["metrics"].items()),
+            ", ".join(_metric(name, value) for name, value in policy["metrics"].items()),
         )
         for policy in result["policies"]
     ]

@@ -47,11 +47,14 @@ def run(
             run=name or fresh_run(),
             **given,
         )
+        _require_reached(plan)
         result = asyncio.run(_play(plan, console()))
     except (ParameterError, ParamsError, StateSpaceTooLarge) as error:
         raise UsageError(str(error)) from None
     except ServiceError as error:
-        raise CommandError(str(error)) from None
+        raise (UsageError if error.unknown else CommandError)(str(error)) from None
+    if not result.total.episodes:
+        console().print(_too_short(result))
     if plot is not None:
         try:
             plot.write_bytes(drawn(result))
@@ -60,6 +63,23 @@ def run(
                 f"{plot} cannot be written ({error}); what was earned: {in_words(result.total)}"
             ) from None
     finish(result.summary(), as_json, lambda out: _show(out, result))
+
+
+def _require_reached(plan: Plan) -> None:
+    """Say before playing that a change would never come."""
+    for at, _ in plan.shifts:
+        if plan.decisions is not None and at >= plan.decisions:
+            raise UsageError(
+                f"a change at={at} never comes where {plan.decisions} decisions are asked for: give more --decisions"
+            )
+
+
+def _too_short(result: Result) -> str:
+    """Why there is nothing to compare."""
+    horizon = result.regimes[0][0].world.horizon if result.regimes else None
+    length = "more" if horizon is None else f"{horizon * result.plan.entities:,} or more"
+    ended = "was stopped" if result.stopped else f"asked for {result.decisions:,} decisions"
+    return f"no episode was finished, so that nothing can be compared: this run {ended}, give --decisions {length}"
 
 
 def _scheduled(path: Path | None) -> list[tuple[int, dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,21 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from agents import train as training
+from agents.baselines import BASELINES
 from agents.bundle import Bundle, BundleError, pack, unpack
 from agents.curves import Recorder, with_curve
 from agents.environments import train_environment
+from agents.presets import Preset
 from agents.tune import read_preset
 from envs import worlds
-from envs.dynamics import ParamsError
+from envs.dynamics import ParamsError, World
 from service.commands import lineage, operate
 from service.commands.output import CommandError, UsageError, console, finish, gap, in_shares, percent, shown
 from service.outside import parameters
 from service.outside.parameters import ParameterError
 
+LEARNED = ("ppo", "a2c", "dqn", "maskable-ppo")
+EXACT = "exact"
 _LINE_EVERY = 10
 
 
@@ -45,16 +49,21 @@ def run(
     """Train, write the bundle, keep it in the lineage, and register it where asked to."""
     if out is not None:
         _writable(out)
+    if steps is not None and minutes is not None:
+        raise UsageError(f"--steps {steps} and --minutes {minutes:g} were given: give one of them")
     try:
-        chosen = None if preset is None else read_preset(tomllib.loads(read_file(preset).decode()))
+        chosen = None if preset is None else _preset(preset)
         how: dict[str, Any] = {"algo": algo, "steps": steps, "minutes": minutes, "seed": seed}
         if world in worlds.WORLDS:
             made = worlds.make(world, parameters.parse(params))
+            require_listed(made)
+            _require_algo(algo, (EXACT, *BASELINES.get(world, ())), preset=preset, ranges=ranges, start=start)
             before = None if start is None else unpack(read_file(start))
             how |= {"ranges": parameters.ranges(ranges), "start": before, "checkpoint": _checkpoint(world, out, resume)}
             bundle = _watched(lambda tell: training.train(made, chosen, progress=tell, **how))
         elif world in gymnasium.registry:
             _refuse(params=params, ranges=ranges, start=start, resume=resume)
+            _require_algo(algo, ())
             bundle = _watched(lambda tell: train_environment(world, chosen, progress=tell, **how))
         else:
             raise UsageError(f"{world!r} is no world ({', '.join(worlds.WORLDS)}) and no registered Gymnasium id")
@@ -90,6 +99,32 @@ def _writable(out: Path) -> None:
     """Say before a long training, not after it, that its result could not be written."""
     if out.is_dir() or not out.parent.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
         raise UsageError(f"--out {out}: give a file in a folder that exists and can be written to")
+
+
+def _preset(file: Path) -> Preset:
+    try:
+        return read_preset(tomllib.loads(read_file(file).decode()))
+    except ValueError as error:
+        raise UsageError(f"{file}: {error}") from None
+
+
+def require_listed(world: World) -> None:
+    """Refuse a continuum of actions before the libraries do, in words that nobody outside knows."""
+    if not world.actions.nvec:
+        raise UsageError(
+            "prices=any lets every price be asked, from which no policy is learned: give a list of prices, such as "
+            "prices=0.5:4.25:0.25"
+        )
+
+
+def _require_algo(algo: str, written_out: Sequence[str], **learned: Any) -> None:
+    """An algorithm that exists, and no option of learning for a policy that is written out without any."""
+    if algo not in (*LEARNED, *written_out):
+        raise UsageError(f"there is no algorithm {algo!r}: give one of {', '.join((*LEARNED, *written_out))}")
+    for name, value in learned.items():
+        if value and algo not in LEARNED:
+            option = name.replace("start", "from")
+            raise UsageError(f"{algo} is written out for one world without learning: leave --{option} out")
 
 
 def _refuse(**given: Any) -> None:

@@ -11,8 +11,11 @@ from agents.tune import Tuned, as_toml, tune
 from envs import worlds
 from envs.dynamics import ParamsError
 from service.commands.output import CommandError, UsageError, console, finish, percent, shown
+from service.commands.train import require_listed
 from service.outside import parameters
 from service.outside.parameters import ParameterError
+
+TUNED = ("ppo", "a2c", "maskable-ppo")
 
 
 def run(
@@ -36,6 +39,9 @@ def run(
 
     try:
         made = worlds.make(world, parameters.parse(params))
+        require_listed(made)
+        if algo not in TUNED:
+            raise UsageError(f"{algo!r} cannot be tuned: give one of {', '.join(TUNED)}")
         given = parameters.ranges(ranges)
         tuned = tune(made, trials=trials, steps=steps, study=study, algo=algo, seed=seed, ranges=given, told=told)
     except (ParameterError, ParamsError) as error:

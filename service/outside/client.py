@@ -28,7 +28,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ServiceError(RuntimeError):
-    """The service refuses, or does not answer; the message says why."""
+    """The service refuses, or does not answer; the message says why.
+
+    Attributes:
+        status: The HTTP status of the refusal, 0 where nothing answers.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def unknown(self) -> bool:
+        """Whether what was asked for does not exist or cannot be, so that asking again would not help."""
+        return self.status in (400, 404, 422)
 
 
 class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
@@ -139,7 +152,7 @@ class _Connections:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or parts.hostname is None:
-            raise ServiceError(f"{url!r} is no address of a service: give one such as http://127.0.0.1:8080")
+            raise ServiceError(f"{url!r} is no address of a service: give one such as http://127.0.0.1:8080", 400)
         self._make = partial(
             HTTPSConnection if parts.scheme == "https" else HTTPConnection,
             parts.hostname,
@@ -190,14 +203,15 @@ class _Connections:
 def _accepted(answer: _Answer, path: str) -> Any:
     if 200 <= answer.status < 300:
         return msgspec.json.decode(answer.body)
-    raise ServiceError(f"{path}: {_problem(answer)}")
+    raise ServiceError(f"{path}: {_problem(answer)}", answer.status)
 
 
 def _problem(answer: _Answer) -> str:
     try:
         told = msgspec.json.decode(answer.body, type=dict[str, Any])
         words = [str(told.get("title", "")), str(told.get("detail", ""))]
-        words += [json.dumps(error) for error in told.get("errors", [])]
+        # The detail says in words what the list of errors says for programs.
+        words += [] if words[1] else [json.dumps(error) for error in told.get("errors", [])]
     except msgspec.DecodeError:
         words = [answer.body[:200].decode(errors="replace")]
     return f"{answer.status} {': '.join(word for word in words if word)}"

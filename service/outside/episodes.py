@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from envs import exact, worlds
 from envs.dynamics import ParamsError, State, World
+from envs.parsing import read
 
 Floats = NDArray[np.float64]
 Actions = NDArray[np.int64]
@@ -74,10 +75,13 @@ def changed(world: World, changes: Params) -> World:
     """The same world with other parameters.
 
     Raises:
-        ParamsError: A parameter that cannot change while the world runs.
+        ParamsError: A parameter that cannot change while the world runs, or a value that it cannot have.
     """
     if unknown := [name for name in changes if name not in world.tunable]:
         raise ParamsError(f"{unknown[0]!r} cannot change in {world.id}: give some of {', '.join(world.tunable)}")
+    fields = {field.name: field for field in worlds.WORLDS[world.id].parameters}
+    for name, value in changes.items():
+        read(fields[name], value)
     return world.with_params(changes) if changes else world
 
 
