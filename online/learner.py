@@ -37,6 +37,9 @@ from online.pending import Early, Pending, Recent, Waiting
 from online.specs import ModelSpec
 from online.tasks import Guess, LabelError
 
+LAYOUT = 2
+"""What a snapshot is made of: another number where that changes, so that older ones are replaced by a replay."""
+
 
 class _Awaiting(Waiting, kw_only=True):
     """A prediction that waits for its label."""
@@ -447,8 +450,8 @@ def _expected(entry: Entry, number: int) -> Observed | None:
     return event if isinstance(event, Observed) and event.learn else None
 
 
-def _made_by(spec: ModelSpec) -> tuple[str, str]:
-    return digest(_plain(spec.source)).hex(), river_version
+def _made_by(spec: ModelSpec) -> tuple[str, str, int]:
+    return digest(_plain(spec.source)).hex(), river_version, LAYOUT
 
 
 def _plain(value: Any) -> Any:

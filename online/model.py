@@ -1,8 +1,6 @@
 """A model: declared River pipelines, one for all or one per key, with what is measured and watched beside them."""
 
 import copy
-import pickle
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,12 +8,14 @@ from typing import Any, NamedTuple
 
 from river import compose
 
+from online import pickling
 from online.components import construct
 from online.drift import Alarm, Bank, Watch
 from online.events import Scalar
 from online.features import FeatureError, Schema
 from online.fold import Parts, Poisoned
 from online.history import Hindsight, History
+from online.instances import Instance, Instances
 from online.specs import SIGNALS, ModelSpec, build
 from online.tasks import Baseline, Classification, Clustering, Guess, LabelError, SupervisedAnomaly, Task, task_of
 
@@ -36,29 +36,15 @@ class Prediction(NamedTuple):
 
 
 @dataclass(slots=True)
-class Instance:
-    """The pipeline of one key, or of all; after a drift, a challenger beside it where the spec says ``replace``.
-
-    ``errors`` and ``challenged`` are exponential means of both errors over the ``duels`` labels since.
-    """
-
-    model: Any
-    history: History | None = None
-    challenger: Any = None
-    duels: int = 0
-    errors: float = 0.0
-    challenged: float = 0.0
-
-
-@dataclass(slots=True)
 class State:
-    """What a snapshot holds."""
+    """What a snapshot holds: ``shared`` is the one pipeline of a model without keys, ``pool`` that behind all keys."""
 
     schema: Schema
     metrics: list[Any]
     baseline: Baseline
     bank: Bank
     shared: Instance | None
+    pool: Instance | None = None
     learned: int = 0
     label_type: type | None = None
     frozen: bool = False
@@ -79,17 +65,18 @@ class Model:
 
     def __init__(self, spec: ModelSpec, parts: Parts | None = None) -> None:
         self.spec = spec
-        self._parts = parts
         self._hindsight = Hindsight(spec.pasts)
         self._blank = build(spec)
         metrics = [construct(item) for item in spec.metrics]
         self._task = task_of(spec.task, self._blank, metrics, spec.horizon, spec.threshold)
         self._guesses_plainly = not (spec.learn_during_predict or isinstance(self._task, SupervisedAnomaly))
-        self._instances: OrderedDict[str, Instance] = OrderedDict()
-        self._changed: set[str] = set()
+        self._empty = pickling.dumps(self._blank)
+        self._unseen = Instance(self._blank)
+        self._keyed = Instances(self._fresh, spec.keys, parts)
         shared = None if spec.key else Instance(build(spec))
+        pool = Instance(build(spec)) if spec.pooled else None
         baseline = Baseline(self._task.classifies)
-        self._set(State(Schema(spec.features), metrics, baseline, Bank.of(spec.detectors), shared))
+        self._set(State(Schema(spec.features), metrics, baseline, Bank.of(spec.detectors), shared, pool))
 
     def _set(self, state: State) -> None:
         self.state = state
@@ -113,7 +100,7 @@ class Model:
         """
         checked = self.state.schema.check(dict(features))
         instance = self._find(key)
-        model = self._blank if instance is None else instance.model
+        model = (instance or self.state.pool or self._unseen).model
         if self._hindsight:
             checked |= self._hindsight.columns(None if instance is None else instance.history, at, checked)
         x = self.state.schema.encode(checked)
@@ -141,9 +128,8 @@ class Model:
             self._hindsight.note_label(self._history(key), at, checked, y)
 
     def _history(self, key: str | None) -> History:
-        instance = self.state.shared or self._instance(key)
-        if self.state.shared is None and key is not None:
-            self._changed.add(key)
+        instance = self._instance(key)
+        self._note(key)
         if instance.history is None:
             instance.history = History()
         return instance.history
@@ -185,8 +171,7 @@ class Model:
             if isinstance(self._task, Clustering):
                 self._task.score_clusters(state.metrics, instance.model, x, guess)
             self._teach(instance, self._task.learn_unlabelled, x)
-            if state.shared is None and key is not None:
-                self._changed.add(key)
+            self._note(key)
             state.learned += 1
         return alarms
 
@@ -223,8 +208,7 @@ class Model:
         if instance.challenger is not None:
             self._duel(instance, x, y, error)
         self._teach(instance, task.learn, x, y)
-        if state.shared is None and key is not None:
-            self._changed.add(key)
+        self._note(key)
         if not task.classifies and guess.value is not None and task.is_risky(y, guess):
             self._check_finite(key, x)
         state.learned += 1
@@ -246,11 +230,14 @@ class Model:
                 learn(instance.model, *lesson)
             if instance.challenger is not None:
                 learn(instance.challenger, *lesson)
+            if self.state.pool is not None:
+                learn(self.state.pool.model, *lesson)
         except Exception as error:  # River's classes raise anything, and have changed on the way
             raise Poisoned(f"learning failed: {_said(error)}") from error
 
     def _check_finite(self, key: str | None, x: dict[str, Any]) -> None:
-        if self.guess(key, x).value is None:
+        pool = self.state.pool
+        if self.guess(key, x).value is None or (pool is not None and self._task.guess(pool.model, x).value is None):
             raise Poisoned("after learning this event the model's predictions are no longer finite")
 
     def _watch(self, key: str | None, watch: Watch, value: float) -> list[Alarm]:
@@ -260,6 +247,7 @@ class Model:
     def react(self, key: str | None, alarm: Alarm) -> list[Alarm]:
         """Do what the spec wants done about a drift."""
         self._act(self._instance(key))
+        self._note(key)
         return [alarm]
 
     def _act(self, instance: Instance) -> None:
@@ -288,41 +276,28 @@ class Model:
             instance.model, instance.challenger = instance.challenger, None
 
     def _instance(self, key: str | None) -> Instance:
-        found = self.state.shared or self._find(key)
-        if found is None:
-            found = Instance(copy.deepcopy(self._blank))
-            self._instances[_named(key, self.spec)] = found
-        return found
+        return self.state.shared or self._keyed.take(_named(key, self.spec))
 
     def _find(self, key: str | None) -> Instance | None:
-        if self.state.shared is not None:
-            return self.state.shared
-        name = _named(key, self.spec)
-        found = self._instances.get(name)
-        if found is not None:
-            self._instances.move_to_end(name)
-            return found
-        data = None if self._parts is None else self._parts(f"key:{name}")
-        if data is None:
-            return None
-        instance: Instance = pickle.loads(data)
-        self._instances[name] = instance
-        return instance
+        return self.state.shared or self._keyed.find(_named(key, self.spec))
+
+    def _note(self, key: str | None) -> None:
+        """Say that a key's instance changed."""
+        if key is not None and self.state.shared is None:
+            self._keyed.note(key)
+
+    def _fresh(self) -> Any:
+        """What a new key begins with: a copy of the pooled pipeline, or a new one."""
+        pool = self.state.pool
+        return pickling.loads(self._empty if pool is None else pickling.dumps(pool.model))
 
     def restore(self, state: State) -> None:
         """Take the state of a snapshot."""
         self._set(state)
 
     def changes(self) -> dict[str, bytes | None]:
-        """The instances that changed since this was asked last; the least recently used ones leave memory."""
-        names = sorted(self._changed)
-        self._changed.clear()
-        changed: dict[str, bytes | None] = {
-            f"key:{name}": pickle.dumps(self._instances[name], protocol=5) for name in names
-        }
-        while len(self._instances) > self.spec.keys:
-            self._instances.popitem(last=False)
-        return changed
+        """The instances that changed since this was asked last."""
+        return self._keyed.changes()
 
 
 def _named(key: str | None, spec: ModelSpec) -> str:

@@ -62,7 +62,8 @@ class ModelSpec:
     """A declared model.
 
     ``label_wait`` is in seconds of event time, ``None`` for as long as ``pending`` allows. ``key`` names the entity
-    that each instance belongs to, ``None`` for one model over all. ``features`` is ``None`` where none are declared.
+    that each instance belongs to, ``None`` for one model over all; where it is ``pooled``, one more instance learns
+    from all keys, and a new key begins with a copy of it. ``features`` is ``None`` where none are declared.
     ``horizon`` counts steps ahead (forecasting), ``threshold`` is the score from which an anomaly is one. ``keys``
     bounds the instances held in memory, ``ceiling`` a snapshot in bytes, ``early`` the seconds that a label may precede
     its features. ``source`` is the table itself.
@@ -75,6 +76,7 @@ class ModelSpec:
     features: Mapping[str, Feature] | None = None
     detectors: Mapping[str, Component] = field(default_factory=dict)
     key: str | None = None
+    pooled: bool = False
     label_wait: float | None = None
     on_drift: str = "keep"
     learn_during_predict: bool = False
@@ -134,6 +136,7 @@ def _checked(name: str, path: str, mapping: Mapping[str, Any]) -> ModelSpec:
         features=_features(mapping.get("features"), f"{path}.features", task),
         detectors=_detectors(mapping.get("detectors"), f"{path}.detectors", task, mapping.get("features")),
         key=_key(mapping.get("key"), f"{path}.key"),
+        pooled=_boolean(mapping, "pooled", path),
         label_wait=_duration(mapping.get("label_wait"), f"{path}.label_wait"),
         on_drift=_choice(mapping.get("on_drift", "keep"), ON_DRIFT, f"{path}.on_drift"),
         learn_during_predict=_boolean(mapping, "learn_during_predict", path),
@@ -146,6 +149,8 @@ def _checked(name: str, path: str, mapping: Mapping[str, Any]) -> ModelSpec:
         early=_duration(mapping.get("early", 300.0), f"{path}.early") or 0.0,
         source=dict(mapping),
     )
+    if spec.pooled and spec.key is None:
+        raise SpecError(f"{path}.pooled", True, "left out, or a key: the pool is what new keys begin with")
     _try_out(spec)
     return spec
 

@@ -1,5 +1,6 @@
 """The fold of a model: labels late, never, twice or early; every task; replay, rejects and restarts."""
 
+import copy
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -26,7 +27,7 @@ from online.features import FeatureError
 from online.fold import Poisoned, Stale, replay_of
 from online.learner import ModelLearner
 from online.log import Entry, EntryId
-from online.specs import ModelSpec, model_spec
+from online.specs import ModelSpec, SpecError, model_spec
 
 SGD = {"use": "optim.SGD", "lr": 0.005}
 LOGISTIC = [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LogisticRegression", "optimizer": SGD}]
@@ -474,3 +475,49 @@ def test_figures_of_the_past_and_imputed_values_survive_delays_and_restarts(key:
             restarted.restart()
     assert unbroken.learner.metrics() == restarted.learner.metrics()
     assert unbroken.learner.learned > 100
+
+
+def keyed(**changes: Any) -> ModelSpec:
+    linear = [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LinearRegression"}]
+    return model_spec("k", {"task": "regression", "pipeline": linear, "metrics": ["MAE"], "key": "sku"} | changes)
+
+
+def test_a_new_key_begins_with_what_was_learned_from_all_others() -> None:
+    def make() -> Any:
+        return preprocessing.StandardScaler() | linear_model.LinearRegression()
+
+    stream, pool, own = Stream(keyed(pooled=True)), make(), {}
+    chance = random.Random(5)
+    for number in range(400):
+        key = f"s{min(int(chance.expovariate(0.3)), 30)}"
+        x = {"price": chance.gauss(3.0, 1.0), "stock": chance.gauss(0.0, 2.0)}
+        y = 2.0 * x["price"] + chance.gauss(0.0, 0.1)
+        if key not in own:
+            assert stream.learner.predict(key, x).value == pool.predict_one(x)
+            own[key] = copy.deepcopy(pool)
+        scored, *_ = stream(Observed(id=str(number), key=key, features=x, label=y))
+        assert scored.prediction == own[key].predict_one(x)
+        own[key].learn_one(x, y)
+        pool.learn_one(x, y)
+        if number % 90 == 50:
+            stream.restart()
+    assert stream.learner.predict("never seen", x).value == pool.predict_one(x)
+    with pytest.raises(SpecError, match="pooled: given True"):
+        keyed(pooled=True, key=None)
+
+
+def test_a_snapshot_writes_the_keys_that_changed_and_holds_no_more_than_it_may() -> None:
+    stream = Stream(keyed(keys=10))
+    for number in range(60):
+        stream(Observed(id=str(number), key=f"s{number % 30}", features={"a": float(number)}, label=1.0))
+    assert sorted(stream.learner.changes()) == sorted(f"key:s{number}" for number in range(30))
+    assert len(stream.learner._model._keyed) == 10
+    stream = Stream(keyed(keys=10))
+    unbounded = Stream(keyed())
+    for number in range(300):
+        event = Observed(id=str(number), key=f"s{number * 7 % 31}", features={"a": float(number % 5)}, label=number % 3)
+        assert stream(event) == unbounded(event)
+        if number % 20 == 0:
+            stream.parts |= {name: data for name, data in stream.learner.changes().items() if data is not None}
+            stream.learner._model._keyed._parts = stream.parts.get
+            assert len(stream.learner._model._keyed) <= 10
