@@ -193,7 +193,7 @@ class Run:
             for begin in range(0, plan.events // 4, 100)
             for place, some in events.items()
         ]
-        connect(server.socket).config_set("auto-aof-rewrite-percentage", 0)
+        self._keep_file()
         # Impatient: what Redis does after the producer gave up is in doubt, and repeated.
         self.log = Unguarded(connect(server.socket, timeout=0.3), plan.window, plan.without)
         self.archive = Archive(folder)
@@ -242,6 +242,11 @@ class Run:
         self.redis_kills += 1
         self.server.kill()
         self.server.start()
+        self._keep_file()
+
+    def _keep_file(self) -> None:
+        """No rewriting: a place in the file must stay a moment in time."""
+        connect(self.server.socket).config_set("auto-aof-rewrite-percentage", 0)
 
     def _freeze_redis(self, number: int) -> None:
         """Redis hangs while something is being appended: it does what nobody waits for any more."""
@@ -262,6 +267,7 @@ class Run:
         with (self.server.folder / "appendonly.aof").open("r+b") as file:
             file.truncate(self.sizes[begin])
         self.server.start()
+        self._keep_file()
         for again in range(begin, number + 1):
             self.send(again)
 
