@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from agents.bundle import Bundle, BundleError, card_from, pack, unpack
+from agents.bundle import Bundle, BundleError, card_from, pack
 from agents.graph import require_safe
-from agents.runtime import load
+from agents.probe import probe
 
 
 def packed(onnx: bytes, card: dict[str, Any]) -> bytes:
@@ -29,11 +29,9 @@ def packed(onnx: bytes, card: dict[str, Any]) -> bytes:
 
 
 def bundle_of(onnx: bytes, card: dict[str, Any]) -> Bundle:
-    """A bundle of a foreign graph, tried on observations before it is given back; as `packed`.
+    """A bundle of a foreign graph, tried in a process of its own before it is given back; as `packed`.
 
     Raises:
         BundleError: as `packed`, or a card and a graph that do not belong together.
     """
-    bundle = unpack(packed(onnx, card))
-    load(bundle)
-    return bundle
+    return probe(packed(onnx, card))
