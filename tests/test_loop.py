@@ -116,7 +116,6 @@ class Town:
         """One decision of each shop, what came of it, and a turn of learner, jobs and loop."""
         self.now += 1.0
         served = self.served()
-        world = self.point.world.with_params({"sensitivity": self.sensitivity})
         drafts, actions = [], []
         for shop, row in enumerate(self.states.tolist()):
             context = {"stock": row[0], "period": row[1]}
@@ -126,10 +125,10 @@ class Town:
             self.asked += 1
             actions.append(decided.index)
             drafts.append(decided)
-        chance = world.draw(40, self.rng)
-        told = world.outcome(self.states, np.array(actions), chance)["sold"]
-        self.states, _, over = world.step(self.states, np.array(actions), chance)
-        self.states[over] = world.initial(int(over.sum()), self.rng)
+        told = self.told(np.array(actions))
+        self.states = self.states + np.stack([-told, np.ones(40)], axis=1)
+        over = (self.states[:, 0] <= 0) | (self.states[:, 1] >= PARAMS["periods"])
+        self.states[over] = self.point.world.initial(int(over.sum()), self.rng)
         events: list[Any] = list(drafts)
         for shop, decided in enumerate(drafts):
             self.episodes[shop] += int(over[shop])
@@ -141,6 +140,11 @@ class Town:
             pass
         self.work()
         self.loop.turn()
+
+    def told(self, actions: Any) -> Any:
+        """What the customers of each shop buy."""
+        world = self.point.world.with_params({"sensitivity": self.sensitivity})
+        return world.outcome(self.states, actions, world.draw(40, self.rng))["sold"]
 
     def work(self) -> None:
         """What an adapter does with the jobs of the loop: here at once, by the table of who is made when."""
@@ -272,3 +276,27 @@ def test_a_release_by_hand_ends_the_cycle_and_stands(bundles: dict[float, Bundle
     town.until("steady", 20)
     assert town.way()[-2:] == ["rejected", "steady"]
     assert town.registry.current("price", "live").incumbent == bundles[0.3].digest
+
+
+class Stubborn(Town):
+    """A town that buys at any price up to 1.5 and hardly anything above: under no parameters is that its world."""
+
+    def told(self, actions: Any) -> Any:
+        prices = self.point.world.actions.values
+        assert prices is not None
+        demand = self.rng.poisson(np.where(prices[actions] <= 1.5, 1.0, 0.1))
+        return np.minimum(demand, self.states[:, 0])
+
+
+def test_a_world_that_explains_no_outcome_is_doubted_and_baseline_and_policy_stand_side_by_side(
+    bundles: dict[float, Bundle],
+) -> None:
+    town = Stubborn(lineup={"next": bundles[2.0]})
+    town.serve(bundles[1.0])
+    town.until("doubted", 400)
+    why = town.loop.records.history[-1].reasons[0]
+    assert "whatever its parameters" in why
+    release = town.registry.current("price", "live")
+    assert (release.incumbent, release.candidate) == (None, bundles[1.0].digest)
+    assert release.share == 0.5
+    assert town.way().count("recalibrating") <= 1

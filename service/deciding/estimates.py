@@ -30,8 +30,11 @@ from service.deciding.beliefs import GROUPS, Belief, Estimates, Fit
 Over: TypeAlias = Literal["pooled", "key", "off"]
 
 DETECTOR = "ShiryaevRoberts"
-MEMORY = 2000.0
-"""Outcomes that the comparison of world and outcomes remembers."""
+MEMORY = 20_000.0
+"""Outcomes that the comparison of world and outcomes remembers, at most back to the last alarm."""
+
+SETTLED = 100
+"""Outcomes of a key (of all, where they learn together) after an alarm until they are held against the world again."""
 
 _TOGETHER = 32
 _ALARMS = 20
@@ -53,6 +56,7 @@ class _State(Struct, frozen=True):
     made_of: str
     estimates: Estimates
     waiting: list[_Waiting]
+    settled: dict[str, int] = {}
 
 
 _decoder = msgspec.msgpack.Decoder(_State)
@@ -114,6 +118,7 @@ class Estimator:
         self._alarms: list[Drifted] = []
         self._fit = Fit()
         self._waiting: list[_Waiting] = []
+        self._settled: dict[str, int] = {}
         self._heard = 0
 
     @property
@@ -135,10 +140,21 @@ class Estimator:
             self._filter(decided.key).learn_one(row, decided.index, told)
             self._changed.add(decided.key)
             self._stale.add(decided.key)
-        self._waiting.append(_Waiting(row, decided.index, reward, decided.key))
-        if len(self._waiting) >= _TOGETHER:
-            self._compare()
-        return [] if alarm is None else [self._alarmed(entry, alarm)]
+        if alarm is not None:
+            # What was expected until now was expected of another world.
+            self._fit, self._waiting, self._settled = Fit(), [], {}
+            return [self._alarmed(entry, alarm)]
+        if self._is_settled(decided.key):
+            self._waiting.append(_Waiting(row, decided.index, reward, decided.key))
+            if len(self._waiting) >= _TOGETHER:
+                self._compare()
+        return []
+
+    def _is_settled(self, key: str | None) -> bool:
+        """Whether the estimate for a key has had the time to follow the last change."""
+        name = (key or "") if self._source.over == "key" else ""
+        self._settled[name] = count = min(self._settled.get(name, 0) + 1, SETTLED)
+        return count == SETTLED
 
     def _alarmed(self, entry: Entry, alarm: Alarm) -> Drifted:
         evidence = {"statistic": alarm.statistic, "since": float(alarm.decision - alarm.since)}
@@ -189,7 +205,7 @@ class Estimator:
 
     def dump(self) -> bytes:
         """What readers need, and the outcomes that wait to be compared; the filters are parts."""
-        return msgspec.msgpack.encode(_State(self._source.made_of, self.estimates, self._waiting))
+        return msgspec.msgpack.encode(_State(self._source.made_of, self.estimates, self._waiting, self._settled))
 
     def changes(self) -> dict[str, bytes | None]:
         """The filters that changed since this was asked last."""
@@ -207,7 +223,8 @@ class Estimator:
             return
         estimates = state.estimates
         self._known, self._alarms = dict(estimates.own), list(estimates.alarms)
-        self._fit, self._heard, self._waiting = estimates.fit, estimates.heard, state.waiting
+        self._fit, self._heard = estimates.fit, estimates.heard
+        self._waiting, self._settled = state.waiting, state.settled
         data_ = None if self._parts is None else self._parts(_POOLED)
         if data_ is not None:
             _restore(self._pooled, data_)

@@ -22,7 +22,8 @@ UNLIKELY = 5.0
 STRAYED = 1.05
 """Factor beyond the end of the trained range at which an estimate counts as outside."""
 
-_NOTICEABLE = 0.05
+_SHORT = 0.05
+_MISFIT = 0.03
 _BLIND = 1.2
 _QUIET_DECISIONS = 500
 _QUIET_S = 30.0
@@ -115,7 +116,7 @@ class Sensing:
 
     def _fitness(self, state: State, release: Release, rules: Rules, now: float) -> Ids:
         share, normal = self.estimates.fit.misfit
-        found = share > _NOTICEABLE and normal > UNLIKELY
+        found = share > _MISFIT and normal > UNLIKELY
         if self._lasts("misfit", now, found=found) >= rules.settle:
             reason = f"rewards differ from what the world expects by {share:.0%} whatever its parameters"
             # In a cycle of its own making the candidate is no incumbent.
@@ -137,7 +138,7 @@ class Sensing:
         if self._lasts("estimate", now, found=bool(strayed)) >= rules.settle / 4:
             yield f"{place}/estimate", Suspected(at=now, source="estimate", reason=strayed)
         share, errors = self.estimates.fit.shortfall
-        found = share > _NOTICEABLE and errors > UNLIKELY
+        found = share > _SHORT and errors > UNLIKELY
         if self._lasts("value", now, found=found) >= rules.settle:
             reason = f"rewards are {share:.0%} below what the world expects ({errors:.1f} standard errors)"
             yield f"{place}/value", Suspected(at=now, source="value", reason=reason)
