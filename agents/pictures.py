@@ -1,7 +1,7 @@
 """The pages of an evaluation as one PNG: bars, learning curve and maps side by side, drawn with Matplotlib."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import BytesIO
 
@@ -29,11 +29,26 @@ def draw(page: Page) -> bytes:
     panels = _panels(page)
     if not panels:
         raise ValueError("there is nothing to draw: no gaps, no curve and no map")
+    return _figure(page.title, panels)
+
+
+def draw_shares(title: str, shares: Mapping[str, float]) -> bytes:
+    """Shares of a whole by name as a PNG, the largest on top."""
+    names = sorted(shares, key=lambda name: -shares[name])
+
+    def panel(axes: Axes) -> None:
+        _bars(axes, names, [100 * shares[name] for name in names])
+        axes.set_title("explains (%)", loc="left", fontsize=10)
+
+    return _figure(title, [panel])
+
+
+def _figure(title: str, panels: Sequence[Panel]) -> bytes:
     columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(WIDE * columns, TALL * rows + 0.6), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(page.title, x=0.01, ha="left", fontsize=13)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13)
     for place, panel in enumerate(panels):
         panel(figure.add_subplot(rows, columns, place + 1))
     out = BytesIO()

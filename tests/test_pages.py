@@ -9,7 +9,7 @@ import pytest
 from agents.evaluate import Evaluation
 from agents.held_out import HeldOut
 from agents.pages import Map, Page, colour, gap_maps, on_one_scale, parameter_map, policy_map, render
-from agents.pictures import draw
+from agents.pictures import draw, draw_shares
 from agents.tabular import optimum
 from envs import exact
 from envs.worlds import make
@@ -128,3 +128,4 @@ def test_the_picture_of_a_page_is_a_png_and_an_empty_page_has_none() -> None:
     assert draw(Page("t", values=[("rule", 3.0, (2.5, 3.5), None)])).startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="nothing to draw"):
         draw(Page("t"))
+    assert draw_shares("t", {"entropy": 0.7, "batch": 0.3}).startswith(b"\x89PNG")

@@ -50,13 +50,28 @@ def run(
         raise CommandError(str(error)) from None
     path = out or Path(f"{world}-{algo}.toml")
     path.write_text(as_toml(tuned))
+    drawn = _drawn(path.with_suffix(".png"), f"what mattered in {world}, {algo}", tuned)
     found = {name: value for name, value in asdict(tuned).items() if name != "preset"}
-    result = {"out": str(path), "world": world, "algo": algo, "settings": asdict(tuned.preset), **found}
+    result = {"out": str(path), "plot": drawn, "world": world, "algo": algo, "settings": asdict(tuned.preset), **found}
     finish(result, as_json, lambda out: _show(out, path, tuned, result))
+
+
+def _drawn(path: Path, title: str, tuned: Tuned) -> str | None:
+    """What each setting explains as a picture beside the preset, where enough trials can tell and it can be drawn."""
+    if not tuned.importance:
+        return None
+    try:
+        from agents.pictures import draw_shares
+    except ImportError:
+        return None
+    path.write_bytes(draw_shares(title, tuned.importance))
+    return str(path)
 
 
 def _show(out: Console, path: Path, tuned: Tuned, result: Mapping[str, Any]) -> None:
     out.print(f"{path}: score {shown(tuned.score)} after {tuned.trials} trials, {tuned.pruned} of them given up early")
     for name, share in sorted(tuned.importance.items(), key=lambda item: -item[1]):
         out.print(f"  {name} explains {percent(share)}")
+    if result["plot"]:
+        out.print(f"drawn in {result['plot']}")
     out.print(f"use it with `trimtab train {result['world']} --preset {path}`")
