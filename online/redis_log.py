@@ -35,8 +35,10 @@ REPORTS_KEPT = 1_000_000
 _APPEND_AT_ONCE = 1_000
 """Drafts in one script call: Lua's stack holds about 8,000 values."""
 
+_PIECES_AT_ONCE = 4_000
+
 INLINE_BYTES = 4 << 20
-"""A larger snapshot is uploaded in chunks first, so that no single command blocks Redis for long."""
+"""A larger snapshot, or more in parts, is uploaded in pieces first, so that no single command blocks Redis for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class _Keys:
     reports: str
     parts: str
     undo: str
+    staged: str
     slots: tuple[str, str, str]
 
     @classmethod
@@ -57,7 +60,7 @@ class _Keys:
         root = f"trimtab:{{{partition}}}"
         entries, ids, meta, reports = (f"{root}:{name}" for name in ("entries", "ids", "meta", "reports"))
         slots = (f"{root}:snapshot:0", f"{root}:snapshot:1", f"{root}:snapshot:2")
-        return cls(root, entries, ids, meta, reports, f"{root}:parts", f"{root}:undo", slots)
+        return cls(root, entries, ids, meta, reports, f"{root}:parts", f"{root}:undo", f"{root}:staged", slots)
 
     def index(self, family: str) -> tuple[str, str]:
         return f"{self.root}:index:{family}", f"{self.root}:order:{family}"
@@ -87,6 +90,7 @@ class RedisLog:
         self._acquire = Script(client, "acquire")
         self._beat = Script(client, "beat")
         self._stage = Script(client, "stage")
+        self._stage_parts = Script(client, "stage_parts")
         self._commit = Script(client, "commit")
         self._fall_back = Script(client, "fall_back")
         self._reset = Script(client, "reset")
@@ -190,10 +194,12 @@ class RedisLog:
             slot, inline = self._place(partition, keys, epoch, commit.snapshot)
             head: list[str | bytes | int] = [epoch, self._runs.get(partition, b""), str(commit.cursor), commit.learned]
             head += [slot, int(commit.verified), inline, self._reports_kept, self._window]
+            staged = self._stage_large(partition, keys, epoch, commit.parts)
+            head.append(sum(staged.values()))
             families = _by_family(commit.index)
-            names = [keys.meta, keys.reports, keys.parts, keys.undo, keys.slots[int(slot or 0)]]
+            names = [keys.meta, keys.reports, keys.parts, keys.undo, keys.slots[int(slot or 0)], keys.staged]
             names += [name for family in families for name in keys.index(family)]
-            answer = self._commit(names, *head, *_changes(commit, families))
+            answer = self._commit(names, *head, *_changes(commit, families, staged))
         self._check(partition, epoch, answer)
 
     def _place(self, partition: Partition, keys: _Keys, epoch: int, data: bytes | None) -> tuple[str, bytes]:
@@ -209,6 +215,28 @@ class RedisLog:
             self._check(partition, epoch, self._stage((keys.meta, keys.slots[int(slot)]), epoch, slot, chunk, part))
         return slot, b""
 
+    def _stage_large(
+        self, partition: Partition, keys: _Keys, epoch: int, parts: Mapping[str, bytes | None]
+    ) -> dict[str, int]:
+        """Uploads parts ahead of their commit where they are too much for one command; the pieces of each."""
+        large = {name: data for name, data in parts.items() if data}
+        if sum(map(len, large.values())) <= INLINE_BYTES:
+            return {}
+        first, size, pieces = "1", 0, {}
+        call: list[str | bytes | int] = []
+        for number, (name, data) in enumerate(large.items(), 1):
+            pieces[name] = -(-len(data) // INLINE_BYTES)
+            for piece in range(pieces[name]):
+                chunk = data[piece * INLINE_BYTES : (piece + 1) * INLINE_BYTES]
+                call += (f"{number}:{piece + 1}", chunk)
+                size += len(chunk)
+                if size >= INLINE_BYTES or len(call) >= _PIECES_AT_ONCE:
+                    self._check(partition, epoch, self._stage_parts((keys.meta, keys.staged), epoch, first, *call))
+                    first, size, call = "0", 0, []
+        if call:
+            self._check(partition, epoch, self._stage_parts((keys.meta, keys.staged), epoch, first, *call))
+        return pieces
+
     def fall_back(self, partition: Partition, epoch: int) -> bool:
         """Return to the snapshot before the last, parts included; false where there is none. Raises `Fenced`."""
         keys = _Keys.of(partition)
@@ -223,7 +251,7 @@ class RedisLog:
         with unavailable(f"reset {partition}"):
             pattern = _escape(keys.root)
             families = {name.decode().rpartition(":")[2] for name in self._client.scan_iter(f"{pattern}:index:*")}
-            names = [keys.meta, keys.reports, keys.parts, keys.undo, *keys.slots]
+            names = [keys.meta, keys.reports, keys.parts, keys.undo, keys.staged, *keys.slots]
             answer = self._reset([*names, *(name for family in families for name in keys.index(family))], epoch)
         self._check(partition, epoch, answer)
 
@@ -347,12 +375,17 @@ def _by_family(index: Mapping[str, bytes | None]) -> dict[str, dict[str, bytes |
     return families
 
 
-def _changes(commit: Commit, families: Mapping[str, Mapping[str, bytes | None]]) -> list[str | bytes | int]:
+def _changes(
+    commit: Commit, families: Mapping[str, Mapping[str, bytes | None]], staged: Mapping[str, int]
+) -> list[str | bytes | int]:
     """Reports, parts and index as the commit script takes them: each group behind its count."""
     flat: list[str | bytes | int] = [len(commit.reports)]
     for entry_id, payload in commit.reports:
         flat += (f"{entry_id[0]}-{entry_id[1]}", payload)
-    flat += _set_and_removed(commit.parts)
+    flat.append(len(staged))
+    for name, pieces in staged.items():
+        flat += (name, pieces)
+    flat += _set_and_removed({name: data for name, data in commit.parts.items() if name not in staged})
     flat.append(len(families))
     for fields in families.values():
         flat += _set_and_removed(fields)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from online.log import START, Appended, Commit, Draft, LogUnavailable, Partition
+from online.log import START, Appended, Commit, Draft, Fenced, LogUnavailable, Partition
 from online.redis_client import RedisBlob, connect
-from online.redis_log import RedisLog
+from online.redis_log import INLINE_BYTES, RedisLog
 
 HERE = Partition("model:m", 0)
 
@@ -119,3 +119,25 @@ def test_reports_are_kept_up_to_about_a_bound_and_none_comes_twice(redis_client:
     kept = [entry.id for entry in log.reports(HERE, START, 10_000)]
     assert 300 <= len(kept) < 500
     assert kept == ids[-len(kept) :]
+
+
+def test_large_parts_are_uploaded_in_pieces_and_appear_with_their_snapshot(start_redis: Any) -> None:
+    server = start_redis()
+    with connect(server.socket) as client:
+        log = RedisLog(client)
+        log.append(HERE, [draft(0)])
+        epoch = log.acquire(HERE, "a")
+        large = {f"key:{number}": bytes([number]) * 3_000 for number in range(200)}
+        parts: dict[str, bytes | None] = {**large, "key:tree": os.urandom(INLINE_BYTES * 2 + 5), "key:gone": None}
+        log.commit(HERE, epoch, Commit(log.tail(HERE), b"one", parts={"key:gone": b"x", "key:7": b"old"}))
+        log.commit(HERE, epoch, Commit(log.tail(HERE), b"two", parts=parts))
+        assert dict(log.parts(HERE, "key:")) == {name: data for name, data in parts.items() if data}
+        assert not client.exists("trimtab:{model:m/0}:staged")
+        # The snapshot before is still whole.
+        log.commit(HERE, epoch, Commit(log.tail(HERE), b"bad", parts={"key:7": b"bad" * INLINE_BYTES}))
+        assert log.fall_back(HERE, epoch)
+        assert log.part(HERE, "key:7") == large["key:7"]
+        # Pieces that another owner staged before it was fenced never become parts.
+        with pytest.raises(Fenced):
+            log.commit(HERE, epoch - 1, Commit(log.tail(HERE), b"old", parts=parts))
+        assert log.part(HERE, "key:7") == large["key:7"]

@@ -1,14 +1,16 @@
 -- Makes a learner's progress visible, all or nothing, if its epoch is the newest and Redis the run it has read from.
--- KEYS: meta, reports, parts, undo, slot, then for each family: index, order.
+-- KEYS: meta, reports, parts, undo, slot, staged, then for each family: index, order.
 -- ARGV: epoch, run, cursor, learned, slot's name ('' without a snapshot), verified, inline snapshot ('' if staged),
---       reports kept, window, then counts and values of: reports (id, bytes), parts set (name, bytes), parts removed
---       (name), families, each with: fields set (name, bytes), fields removed (name).
+--       reports kept, window, pieces staged, then counts and values of: reports (id, bytes), parts staged (name,
+--       number of pieces), parts set (name, bytes), parts removed (name), families, each with: fields set (name, bytes),
+--       fields removed (name).
 -- Answer: 'OK', 'FENCED' or 'RESTARTED'.  Redis does not roll back: all checks come before the first write.
-local meta, reports, parts, undo, slot = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local meta, reports, parts, undo, slot, staged = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local epoch, run, cursor, learned = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local slot_name, verified, inline = ARGV[5], ARGV[6], ARGV[7]
 local kept, window = ARGV[8], tonumber(ARGV[9])
-local at = 9
+local pieces = tonumber(ARGV[10])
+local at = 10
 
 local function take()
   at = at + 1
@@ -27,6 +29,7 @@ local state = redis.call('HMGET', meta, 'epoch', 'last', 'cursor', 'snapshot', '
 if state[1] ~= epoch then return 'FENCED' end
 if string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') ~= run then return 'RESTARTED' end
 if newer(cursor, state[2] or '0-0') then return 'RESTARTED' end
+if pieces > 0 and redis.call('HLEN', staged) ~= pieces then return 'RESTARTED' end
 local old_cursor, snapshot, previous = state[3] or '0-0', state[4], state[6]
 
 -- A replay brings reports that are there already: they come in order, so only the first new one is searched for.
@@ -59,6 +62,13 @@ local function remember(name)
   redis.call('HSET', undo, name, old and ('1' .. old) or '0')
 end
 
+for part = 1, tonumber(take()) do
+  local name, found = take(), {}
+  for piece = 1, tonumber(take()) do found[piece] = redis.call('HGET', staged, part .. ':' .. piece) end
+  remember(name)
+  redis.call('HSET', parts, name, table.concat(found))
+end
+if pieces > 0 then redis.call('UNLINK', staged) end
 for _ = 1, tonumber(take()) do
   local name, bytes = take(), take()
   remember(name)
@@ -72,7 +82,7 @@ end
 
 local moved = newer(cursor, old_cursor)
 for family = 1, tonumber(take()) do
-  local index, order = KEYS[4 + 2 * family], KEYS[5 + 2 * family]
+  local index, order = KEYS[5 + 2 * family], KEYS[6 + 2 * family]
   for _ = 1, tonumber(take()) do
     local name, bytes = take(), take()
     if moved and redis.call('HSET', index, name, bytes) == 1 then
