@@ -12,6 +12,7 @@ from msgspec import Struct
 from agents import ope
 from agents.estimators import from_influence
 from agents.policy import Array, Exploration, explore
+from online.events import Decided
 from service.deciding.decide import Arm, ServedPoint
 from service.deciding.joined import Joined
 
@@ -27,7 +28,11 @@ class Interval(Struct, frozen=True):
 
 
 class PolicyValue(Struct, frozen=True):
-    """What one policy earned in one arm, per decision that has its reward; defaults are counted apart too."""
+    """What one policy earned in one arm, per decision that has its reward; defaults are counted apart too.
+
+    Decisions of one episode depend on one another, and so do those of one key in a canary: the interval counts each
+    such unit once.
+    """
 
     policy: str
     kind: str
@@ -46,6 +51,7 @@ class Comparison(Struct, frozen=True):
         role: `baseline`, `incumbent` or `candidate`.
         unit: `decision`, or `episode` where the decisions come in episodes.
         agreement: The probability that the policy does what was done, on average.
+        said: The verdict in one sentence, with what to do where there is none.
         report: Every estimate, the diagnostics and the verdict.
     """
 
@@ -53,6 +59,7 @@ class Comparison(Struct, frozen=True):
     role: str
     unit: str
     agreement: float
+    said: str
     report: dict[str, Any]
 
 
@@ -124,7 +131,7 @@ def _values(served: ServedPoint, rows: Sequence[Joined]) -> list[PolicyValue]:
 
 
 def _value(served: ServedPoint, policy: str, kind: str, arm: str, rows: Sequence[Joined]) -> PolicyValue:
-    rewards = np.array([row.reward for row in rows if row.reward is not None], float)
+    known = [row for row in rows if row.reward is not None]
     mix = Counter(row.decided.index for row in rows)
     named = {_named(served.point.actions[index]): count / len(rows) for index, count in sorted(mix.items())}
     return PolicyValue(
@@ -134,7 +141,7 @@ def _value(served: ServedPoint, policy: str, kind: str, arm: str, rows: Sequence
         decisions=len(rows),
         rewarded=sum(row.standing.state == "rewarded" for row in rows),
         defaulted=sum(row.standing.state == "defaulted" for row in rows),
-        value=_interval(rewards, served.point.spec.gate.confidence) if len(rewards) else None,
+        value=_interval(known, served.point.spec.gate.confidence) if known else None,
         actions=named,
     )
 
@@ -143,10 +150,23 @@ def _named(action: Any) -> str:
     return f"{action:g}" if isinstance(action, float) else str(action)
 
 
-def _interval(rewards: Array, confidence: float) -> Interval:
-    estimate = from_influence("value", rewards, confidence)
-    low, high = estimate.interval or (None, None)
-    return Interval(float(rewards.mean()), low, high)
+def _interval(rows: Sequence[Joined], confidence: float) -> Interval:
+    """The mean reward of the decisions, with an interval over independent units (the ratio estimator's, linearised)."""
+    rewards = np.array([row.reward for row in rows], float)
+    mean = float(rewards.mean())
+    places: dict[Any, int] = {}
+    unit = np.array([places.setdefault(_unit(row, place), len(places)) for place, row in enumerate(rows)])
+    excess = np.bincount(unit, rewards - mean) * len(places) / len(rewards)
+    low, high = from_influence("value", mean + excess, confidence).interval or (None, None)
+    return Interval(mean, low, high)
+
+
+def _unit(row: Joined, place: int) -> Any:
+    """What a decision's reward depends on no other's beyond: its episode, its key in a canary, or itself."""
+    decided = row.decided
+    if decided.episode is not None:
+        return decided.key, decided.episode
+    return decided.key if decided.arm and decided.key is not None else place
 
 
 @dataclass(frozen=True)
@@ -159,6 +179,7 @@ class _Logged:
     index: np.ndarray[Any, np.dtype[np.int64]]
     propensity: Array
     reward: Array
+    behaviour: Array | None
 
     @classmethod
     def of(cls, served: ServedPoint, rows: Sequence[Joined]) -> "_Logged":
@@ -171,7 +192,15 @@ class _Logged:
             np.array([event.index for event in decided], np.int64),
             np.array([event.propensity for event in decided], float),
             np.array([row.reward for row in rows], float),
+            _behaviour(decided),
         )
+
+
+def _behaviour(decided: Sequence[Decided]) -> Array | None:
+    """The whole distributions (n, a) that were drawn from, where all were logged; a canary's are given the arm only."""
+    if any(event.arm or event.probabilities is None for event in decided):
+        return None
+    return np.array([event.probabilities for event in decided], float)
 
 
 def _comparisons(served: ServedPoint, rows: Sequence[Joined]) -> list[Comparison]:
@@ -196,10 +225,37 @@ def _compare(served: ServedPoint, role: str, arm: Arm, log: _Logged) -> Comparis
     if episodic:
         found = ope.report_episodes(_episodes(log, chosen), tolerance=gate.tolerance, confidence=gate.confidence)
     else:
-        decisions = ope.Decisions(log.context, log.index, log.propensity, log.reward)
+        decisions = ope.Decisions(log.context, log.index, log.propensity, log.reward, log.behaviour)
         found = ope.report(decisions, target, tolerance=gate.tolerance, confidence=gate.confidence)
     unit = "episode" if episodic else "decision"
-    return Comparison(arm.name, role, unit, float(chosen.mean()), _finite(found.summary()))
+    agreement = float(chosen.mean())
+    return Comparison(arm.name, role, unit, agreement, _said(role, unit, found, agreement), _finite(found.summary()))
+
+
+def _said(role: str, unit: str, found: ope.Report, agreement: float) -> str:
+    """The verdict as one would tell it to somebody who has never heard of importance weights."""
+    gain, units = found.gain, found.diagnostics
+    if found.verdict != "not enough evidence" and gain.interval is not None:
+        low, high = gain.interval
+        much = f"{abs(gain.value or 0.0):.3g} {'more' if low > 0 else 'less'}"
+        return f"The {role} would have earned {much} per {unit} than what was done ({low:+.3g} to {high:+.3g})."
+    seldom = f"it agrees with {agreement:.0%} of what was done"
+    if units.unsupported > ope.MAX_UNSUPPORTED:
+        return (
+            f"Nobody can say yet: {units.unsupported:.0%} of what the {role} does was never tried here. Let the point "
+            "explore those actions, or try it in a canary."
+        )
+    if units.effective < ope.MIN_EFFECTIVE or units.max_share > ope.MAX_SHARE:
+        return (
+            f"Nobody can say yet: of {units.n} {unit}s only about {units.effective:.0f} tell anything about the {role} "
+            f"({seldom}). Log more, explore more, or try it in a canary."
+        )
+    if not found.check.passed:
+        return (
+            f"The log does not answer for the {role} ({seldom}): how often actions were taken and how probable they "
+            "were said to be do not fit together for it. The reasons have the figures."
+        )
+    return f"No clear difference yet between the {role} and what was done, over {units.n} {unit}s ({seldom})."
 
 
 def _target(arm: Arm, log: _Logged, exploration: Exploration) -> Array:
