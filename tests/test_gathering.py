@@ -1,0 +1,116 @@
+"""Decisions that are asked for in one turn of the event loop are made and appended together, each with its own fate."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from online.log import START, Conflict, Partition
+from online.memory_log import MemoryLog
+from service.deciding.decide import Ask, decide
+from service.deciding.gathering import Gathering
+from service.deciding.points import Point
+from service.deciding.serving import blank_point
+from service.http.problems import ProblemError
+from service.http.writer import Writer, WriterLimits
+from service.manifest import parse_point
+
+SECRET = b"a secret of the tests, long enough"
+POINT = Partition("point:price")
+TABLE = {
+    "world": "pricing",
+    "params": {"stock": 5, "periods": 10, "prices": [1.0, 2.0]},
+    "mode": "live",
+    "exploration": 1,
+}
+
+
+class Counted(MemoryLog):
+    """Counts the drafts of each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def append(self, partition, drafts):
+        self.calls.append(len(drafts))
+        return super().append(partition, drafts)
+
+
+@pytest.fixture
+def served():
+    return blank_point(Point.of(parse_point("price", TABLE)))
+
+
+def request(served, **more):
+    return served.point.decoder.decode(msgspec.json.encode({"context": {"stock": 3, "period": 2}, **more}))
+
+
+def gather(log, asks, limits=None):
+    """What comes of asks that are made in one turn: `Made`, or the problem."""
+
+    async def work():
+        writer = Writer(lambda: log, limits)
+        writer.start()
+        gathering = Gathering(writer, SECRET)
+        try:
+            return await asyncio.gather(*(gathering.decide(*one) for one in asks), return_exceptions=True)
+        finally:
+            writer.close()
+
+    return asyncio.run(work())
+
+
+def test_one_call_of_the_log_serves_them_all_and_each_gets_its_own(served):
+    log = Counted()
+    asks = [Ask(request(served), f"d{i}") for i in range(50)]
+    made = gather(log, [(served, ask) for ask in asks])
+    assert log.calls == [50]
+    assert [one.decided for one in made] == [decide(served, ask, SECRET) for ask in asks]
+    assert [one.outcome.entry.event_id for one in made] == [ask.id for ask in asks]
+    assert [entry.event_id for entry in log.read(POINT, START, 100)] == [ask.id for ask in asks]
+
+
+def test_a_request_that_is_refused_takes_no_others_with_it(served):
+    log = Counted()
+    asks = [Ask(request(served, **({"allowed": [9.0]} if i == 1 else {})), f"d{i}") for i in range(3)]
+    first, wrong, last = gather(log, [(served, ask) for ask in asks])
+    assert isinstance(wrong, ProblemError)
+    assert [first.decided.id, last.decided.id] == ["d0", "d2"]
+    assert log.calls == [2]
+
+
+def test_one_id_twice_in_a_turn_is_one_decision_and_with_another_request_a_conflict(served):
+    asks = [Ask(request(served), "d"), Ask(request(served), "d"), Ask(request(served, allowed=[1.0]), "d")]
+    first, again, other = gather(Counted(), [(served, ask) for ask in asks])
+    assert first.outcome.fresh
+    assert not again.outcome.fresh
+    assert again.outcome.entry == first.outcome.entry
+    assert isinstance(other.outcome, Conflict)
+
+
+def test_a_turn_in_which_what_is_served_changes_serves_each_request_as_it_was_asked(served):
+    sure = blank_point(Point.of(parse_point("price", {**TABLE, "exploration": 0, "baseline": 2.0})))
+    made = gather(Counted(), [((served, sure)[i % 2], Ask(request(served), f"d{i}")) for i in range(20)])
+    assert {one.decided.action for one in made[1::2]} == {2.0}
+    assert {one.decided.action for one in made[0::2]} == {1.0, 2.0}
+
+
+def test_too_many_at_once_are_all_told_to_come_again(served):
+    async def work():
+        writer = Writer(Counted, WriterLimits(waiting=4))
+        gathering = Gathering(writer, SECRET)
+        first = [gathering.decide(served, Ask(request(served), f"a{i}")) for i in range(4)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        late = await asyncio.gather(
+            *(gathering.decide(served, Ask(request(served), f"b{i}")) for i in range(2)), return_exceptions=True
+        )
+        writer.start()
+        done = await asyncio.gather(*first)
+        writer.close()
+        return late, done
+
+    late, done = asyncio.run(work())
+    assert [problem.status for problem in late] == [429, 429]
+    assert len(done) == 4
