@@ -33,6 +33,10 @@ class Fold(Protocol):
     place: "Place"
 
     @property
+    def warning(self) -> str | None:
+        """What people should know about its state; ``None`` for nothing."""
+
+    @property
     def learned(self) -> int:
         """The number of facts learned, as shown to people."""
 

@@ -351,6 +351,11 @@ class PointLearner:
         self._index[f"reject:{event.entry}"] = None
         return self._dispatch(entry, again, entry.at)
 
+    @property
+    def warning(self) -> None:
+        """Nothing to say."""
+        return
+
     def run(self, entries: Sequence[Entry], made: list[tuple[EntryId, bytes]]) -> int:  # noqa: ARG002
         """No entry of a point is plain."""
         return 0

@@ -48,6 +48,7 @@ class _Awaiting(Waiting, kw_only=True):
     value: Scalar = None
     probabilities: list[tuple[Scalar, float]] | None = None
     score: float | None = None
+    interval: tuple[float, float] | None = None
     learn: bool = True
     at: float = 0.0
     added: dict[str, Scalar] | None = None
@@ -81,6 +82,7 @@ class ModelLearner:
         self._features: dict[EntryId, dict[str, Any]] = {}
         self._index: dict[str, bytes | None] = {}
         self._made_by = _made_by(spec)
+        self._size = 0
 
     @property
     def schema(self) -> Schema:
@@ -96,6 +98,16 @@ class ModelLearner:
     def frozen(self) -> bool:
         """Whether a drift stopped the learning, as ``on_drift = "raise"`` asks."""
         return self._model.state.frozen
+
+    @property
+    def warning(self) -> str | None:
+        """That the model is larger than it may be, with what happens because of it."""
+        megabytes = f"{self.spec.ceiling / (1 << 20):g} MB"
+        if self._model.state.stopped:
+            return f"{self.spec.name} learns no more: it has outgrown its ceiling of {megabytes}"
+        if self._size > self.spec.ceiling:
+            return f"the snapshot of {self.spec.name} has {self._size / (1 << 20):.1f} MB, its ceiling is {megabytes}"
+        return None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -159,7 +171,7 @@ class ModelLearner:
             except (LabelError, FeatureError):
                 break
             guess = guess_of(model, x)
-            if is_risky is not None and is_risky(y, guess):
+            if guess.value is None or (is_risky is not None and is_risky(y, guess)):
                 break
             score(metrics, y, guess)
             baseline.update(y)
@@ -242,6 +254,7 @@ class ModelLearner:
             self.place.cursor, self.place.number = entries[count - 1].id, entries[count - 1].number
         self._counts["labelled"] += count
         self._model.state.learned += count
+        self._model.state.scored += count
 
     def _alarmed(
         self, entry: Entry, event: Observed, x: dict[str, Any], y: Any, guess: Guess, error: float | None, alarm: Alarm
@@ -252,6 +265,7 @@ class ModelLearner:
         if not self.frozen:
             self._model.learn(event.key, x, y, guess, error)
         self._counts["labelled"] += 1
+        self._model.state.scored += 1
         reports.append(Scored(id=event.id, prediction=guess.value, label=y, error=error, state="labelled"))
         self._warn(entry, alarms, reports)
         return reports
@@ -277,6 +291,7 @@ class ModelLearner:
             value=guess.value,
             probabilities=probabilities,
             score=guess.score,
+            interval=guess.interval,
             learn=event.learn,
             at=at,
             added=self.schema.added(event.features, checked),
@@ -297,7 +312,7 @@ class ModelLearner:
             reports.append(self._set_aside(entry, f"the features of {event.id!r} are gone from the log", "id"))
             return
         probabilities = None if waiting.probabilities is None else dict(waiting.probabilities)
-        guess = Guess(waiting.value, probabilities, waiting.score)
+        guess = Guess(waiting.value, probabilities, waiting.score, waiting.interval)
         self._stop_waiting(name, waiting, _Done("labelled"))
         # Learning takes the features that were predicted with, whatever is known by now.
         x = self.schema.encode(checked)
@@ -387,6 +402,7 @@ class ModelLearner:
         if not self.spec.hash_seeded:
             # What was dumped is slow from now on, what is loaded is as fast as new: see `online.pickling`.
             self._model.restore(pickling.loads(data)[-1])
+        self._size = len(data)
         return pickling.dumps((self._made_by, data))
 
     @classmethod

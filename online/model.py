@@ -46,6 +46,11 @@ class State:
     shared: Instance | None
     pool: Instance | None = None
     learned: int = 0
+    scored: int = 0
+    covered: int = 0
+    bracketed: int = 0
+    weigh_at: int = 1_000
+    stopped: bool = False
     label_type: type | None = None
     frozen: bool = False
 
@@ -85,12 +90,29 @@ class Model:
         self._error_watch, self._score_watch, self._label_watch = (bank.get(signal) for signal in SIGNALS)
         self.observes = bool(self._watched) or self._score_watch is not None or self._task.learns_unlabelled
         learns_plainly = self._guesses_plainly and type(self._task).learn is Task.learn
-        self._is_plain = learns_plainly and not self.observes and self._label_watch is None and not self._hindsight
+        self._is_plain = (
+            learns_plainly
+            and not (self.observes or self.spec.allow_unbounded or self._task.brackets)
+            and self._label_watch is None
+            and not self._hindsight
+        )
 
     def figures(self) -> dict[str, float]:
         """Each metric's progressive value: every prediction was made before its label was learned."""
+        state = self.state
+        if not state.scored:
+            return {}
         names = [item.use.rpartition(".")[2] for item in self.spec.metrics]
-        return {name: float(metric.get()) for name, metric in zip(names, self.state.metrics, strict=True)}
+        found = {name: float(metric.get()) for name, metric in zip(names, state.metrics, strict=True)}
+        if state.bracketed:
+            found["Coverage"] = state.covered / state.bracketed
+        return {name: value for name, value in found.items() if value - value == 0.0 and self._says(name)}
+
+    def _says(self, metric: str) -> bool:
+        """Whether a metric has seen enough to mean something."""
+        if metric == "R2":
+            return self.state.scored > 1
+        return metric != "ROCAUC" or len(self.state.baseline.classes) > 1
 
     def predict(self, key: str | None, features: Mapping[str, Scalar], at: float = 0.0) -> Prediction:
         """The answer at this event time; changes nothing.
@@ -170,6 +192,7 @@ class Model:
             instance = self._instance(key)
             if isinstance(self._task, Clustering):
                 self._task.score_clusters(state.metrics, instance.model, x, guess)
+                state.scored += guess.value is not None
             self._teach(instance, self._task.learn_unlabelled, x)
             self._note(key)
             state.learned += 1
@@ -188,6 +211,11 @@ class Model:
             task.score(state.metrics, y, guess)
         except Exception as fault:  # a square may overflow; some metrics of the list have taken the label by then
             raise Poisoned(f"scoring failed: {_said(fault)}") from fault
+        if guess.value is not None or guess.score is not None:
+            state.scored += 1
+        if guess.interval is not None:
+            state.bracketed += 1
+            state.covered += guess.interval[0] <= y <= guess.interval[1]
         state.baseline.update(y)
         error = task.error(y, guess)
         alarms = NO_ALARMS
@@ -214,6 +242,18 @@ class Model:
         state.learned += 1
         if state.label_type is None:
             state.label_type = type(y)
+        if self.spec.allow_unbounded and state.learned >= state.weigh_at:
+            self._weigh(instance)
+
+    def _weigh(self, instance: Instance) -> None:
+        """Stop learning where a model that may grow has outgrown its ceiling.
+
+        Asked at counts of labels, and never by the clock: a replay must stop at the same one.
+        """
+        state = self.state
+        state.weigh_at = state.learned + max(1_000, state.learned // 4)
+        if len(pickling.dumps(instance)) > self.spec.ceiling:
+            state.stopped = state.frozen = True
 
     def lane(self) -> "Lane | None":
         """What a plain labelled event needs; ``None`` where other things than weights may change."""

@@ -1,11 +1,12 @@
 """What each task means: how a River model predicts, learns and is scored, and the simple rule it must beat."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from river import base, compose
+from river import base, compose, conf
 
 from online.events import Scalar
 from online.features import LIMIT
@@ -24,11 +25,15 @@ class LabelError(ValueError):
 
 
 class Guess(msgspec.Struct, frozen=True, gc=False):
-    """A prediction: the label or number (``None`` where the model has none yet), probabilities, anomaly score."""
+    """A prediction: the label or number (``None`` where the model has none yet), probabilities, anomaly score.
+
+    ``interval`` is what a model of intervals says the number lies in.
+    """
 
     value: Any = None
     probabilities: dict[Any, float] | None = None
     score: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 NOTHING = Guess()
@@ -39,6 +44,8 @@ class Task:
 
     learns_unlabelled = False
     classifies = False
+    brackets = False
+    """Whether predictions come with an interval."""
 
     def label(self, given: Scalar) -> Any:
         """The label as River takes it. Raises `LabelError`."""
@@ -151,6 +158,21 @@ class Regression(Task):
     def is_risky(self, y: Any, guess: Guess) -> bool:
         """Large numbers are what a linear model breaks on."""
         return guess.value is None or not (-RISKY < y < RISKY and -RISKY < guess.value < RISKY)
+
+
+class Bracketing(Regression):
+    """Numbers, each with an interval that holds it with a declared probability."""
+
+    brackets = True
+
+    def guess(self, model: Any, x: dict[str, Any]) -> Guess:
+        """The number and its interval, nothing where either is not finite."""
+        guess = _finite(model.predict_one(x))
+        found = model.predict_one(x, with_interval=True)
+        # Before it has seen errors to go by, a model's interval is the prediction alone.
+        if guess.value is None or not -math.inf < found.lower < found.upper < math.inf:
+            return guess
+        return Guess(guess.value, None, None, (float(found.lower), float(found.upper)))
 
 
 class Recommendation(Regression):
@@ -310,7 +332,7 @@ def task_of(name: str, model: Any, metrics: Sequence[Any], horizon: int, thresho
             return SupervisedAnomaly(threshold)
         case "anomaly":
             return Anomaly(threshold)
-    return Regression()
+    return Bracketing() if isinstance(_last(model), conf.RegressionJackknife) else Regression()
 
 
 def _last(model: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from river import datasets, linear_model, metrics, optim, preprocessing
+from river import conf, datasets, linear_model, metrics, optim, preprocessing
+from river.datasets import synth
 
 from online.events import (
     Decided,
@@ -354,7 +355,7 @@ def test_any_order_of_events_and_restarts_reports_what_an_oracle_reports(actions
     found = told(reports)
     assert [item for item in found if item[0] != "rejected"] == [item for item in said if item[0] != "rejected"]
     assert sum(item[0] == "rejected" for item in found) == sum(item[0] == "rejected" for item in said)
-    assert stream.learner.metrics()["Accuracy"] == accuracy
+    assert stream.learner.metrics().get("Accuracy", 0.0) == accuracy
     assert stream.learner.counts["pending"] == waiting
 
 
@@ -521,3 +522,67 @@ def test_a_snapshot_writes_the_keys_that_changed_and_holds_no_more_than_it_may()
             stream.parts |= {name: data for name, data in stream.learner.changes().items() if data is not None}
             stream.learner._model._keyed._parts = stream.parts.get
             assert len(stream.learner._model._keyed) <= 10
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+def test_the_coverage_of_intervals_is_the_share_of_labels_within(delayed: bool) -> None:
+    use = {"use": "conf.RegressionJackknife", "regressor": {"use": "linear_model.LinearRegression"}}
+    pipeline = [{"use": "preprocessing.StandardScaler"}, use | {"confidence_level": 0.8}]
+    stream = Stream(model_spec("c", {"task": "regression", "pipeline": pipeline, "metrics": ["MAE"]}))
+    bare = preprocessing.StandardScaler() | conf.RegressionJackknife(
+        linear_model.LinearRegression(), confidence_level=0.8
+    )
+    inside, intervals = 0, 0
+    for number, (x, y) in enumerate(datasets.TrumpApproval().take(400)):
+        x = {name: x[name] for name in sorted(x)}
+        found = bare.predict_one(x, with_interval=True)
+        if found.lower < found.upper:
+            intervals += 1
+            inside += y in found
+        if delayed:
+            stream(Observed(id=str(number), features=x), Labelled(id=str(number), label=y))
+        else:
+            stream(Observed(id=str(number), features=x, label=y))
+        bare.learn_one(x, y)
+        if number == 200:
+            stream.restart()
+    assert stream.learner.metrics()["Coverage"] == inside / intervals
+    assert intervals > 390
+
+
+def test_a_metric_without_data_is_absent() -> None:
+    (x, _), *_ = cases()
+    stream = Stream(spec(metrics=["Accuracy", "ROCAUC", "F1", "LogLoss"]))
+    assert stream.learner.metrics() == {}
+    stream(Observed(id="1", features=x))
+    assert stream.learner.metrics() == {}
+    stream(Observed(id="2", features=x, label=True), Observed(id="3", features=x, label=True))
+    assert set(stream.learner.metrics()) == {"Accuracy", "F1", "LogLoss"}
+    stream(Observed(id="4", features=x, label=False))
+    assert set(stream.learner.metrics()) == {"Accuracy", "F1", "LogLoss", "ROCAUC"}
+
+
+def test_a_model_that_outgrows_its_ceiling_stops_at_the_same_label_in_every_replay() -> None:
+    growing = {"use": "forest.AMFClassifier", "n_estimators": 1}
+    given_spec = spec(pipeline=[growing], allow_unbounded=True, ceiling=1 << 18)
+    streams = [Stream(given_spec), Stream(given_spec)]
+    rows = list(synth.Agrawal(seed=2).take(3_000))
+    for number, (x, y) in enumerate(rows):
+        event = Observed(id=str(number), features=x, label=bool(y))
+        assert streams[0](event) == streams[1](event)
+        if number % 700 == 300:
+            streams[1].restart()
+    first, second = (stream.learner for stream in streams)
+    assert first.learned == second.learned < 3_000
+    assert (first.warning, second.warning) == ("m learns no more: it has outgrown its ceiling of 0.25 MB",) * 2
+
+
+def test_a_large_snapshot_is_warned_of_and_nothing_else() -> None:
+    stream = Stream(spec(ceiling=100))
+    for number, (x, y) in enumerate(cases(50)):
+        stream(Observed(id=str(number), features=x, label=y))
+    assert stream.learner.warning is None
+    stream.restart()
+    stream.learner.dump()
+    assert "its ceiling is" in str(stream.learner.warning)
+    assert not stream.learner.frozen
