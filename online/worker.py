@@ -6,6 +6,7 @@ restarted, an event that broke the model) has one answer: drop what is in memory
 
 import gc
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,6 @@ Clock = Callable[[], float]
 _KEPT_TOGETHER = 50_000
 _WARIEST = 16.0
 _STRIDE = 32
-_SMALL = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,9 @@ class Pace:
     """How a worker spreads its work, in seconds.
 
     While there is news it commits every ``commit`` seconds, every ``calm`` when it has caught up. Snapshots take at
-    most the share ``dumping`` of the time; small ones, up to 64 kB, go with every commit. An idle owner shows that it
-    lives every ``beat``; a rival takes over once it has seen no sign of life for ``patience``. ``batch`` entries are
-    read at once. Every ``tidy`` seconds entries are copied into the history, where there is one, and trimmed from the
-    log.
+    most the share ``dumping`` of the time. An idle owner shows that it lives every ``beat``; a rival takes over once it
+    has seen no sign of life for ``patience``. ``batch`` entries are read at once. Every ``tidy`` seconds entries are
+    copied into the history, where there is one, and trimmed from the log.
     """
 
     commit: float = 0.1
@@ -98,6 +97,7 @@ class Worker:
         self._seen_at = 0.0
         self._was_fenced = False
         self._warned = False
+        self._took: deque[float] = deque(maxlen=4)
         self._wary = 1.0
         self._owned_at = 0.0
         self._reports: list[tuple[EntryId, bytes]] = []
@@ -331,9 +331,9 @@ class Worker:
             self._kept, self._sealed = cursor, commit.snapshot
             self._poisons.clear()
             self._snapshotted = self._committed
-            small = len(commit.snapshot or b"") + sum(len(data or b"") for data in commit.parts.values()) <= _SMALL
-            # A small one goes with every commit: on a busy machine the time that it took says little about its cost.
-            self._between = 0.0 if small else (self._committed - begun) / self._pace.dumping
+            # On a busy machine a single one may take long by the clock at no cost: the least of the last four counts.
+            self._took.append(self._committed - begun)
+            self._between = min(self._took) / self._pace.dumping
             if fold.warning is not None or self._warned:
                 self.trouble, self._warned = fold.warning, fold.warning is not None
             if self._history is not None and self._committed - self._tidied >= self._pace.tidy:
@@ -360,10 +360,12 @@ class Worker:
 
     def _parts(self, fold: Fold) -> dict[str, bytes | None]:
         changed = fold.changes()
-        return {
-            name: None if data is None else seal_part(self._secret, self.partition, name, data)
-            for name, data in changed.items()
-        }
+        sealed: dict[str, bytes | None] = {}
+        while changed:
+            # Taken out one by one: there may be a hundred megabytes, which nobody needs twice.
+            name, data = changed.popitem()
+            sealed[name] = None if data is None else seal_part(self._secret, self.partition, name, data)
+        return sealed
 
     def _is_verified(self) -> bool:
         """Whether the log holds the last snapshot as it was written: only then may it be the one to fall back on."""
