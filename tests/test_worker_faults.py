@@ -263,4 +263,4 @@ def test_thousands_of_schedules_lose_and_double_nothing(lose: bool) -> None:
     ids=["without-fence", "without-skipping-reports", "without-run-check", "without-remembered-ids"],
 )
 def test_each_safeguard_is_missed_where_it_is_switched_off(guards: Safeguards, lose: bool) -> None:
-    assert any(run(seed, guards, lose=lose)[0] for seed in range(60))
+    assert any(run(seed, guards, lose=lose)[0] for seed in range(400))
