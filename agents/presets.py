@@ -17,6 +17,8 @@ class Preset:
         batch: decisions in a minibatch.
         epochs: passes over a rollout.
         discount: γ; 1 where an episode ends by itself.
+        shaped_discount: γ where rewards are shaped, if another: what is left to be learned of them is small, so that a
+            longer view costs no precision and lies nearer to the average reward.
         gae_lambda: λ of generalised advantage estimation (Schulman et al. 2016).
         learning_rate: at the start; falls linearly to 0 over the budget.
         entropy: bonus at the start; falls linearly to 0 at `entropy_until`, a share of the budget.
@@ -41,6 +43,7 @@ class Preset:
     batch: int = 2048
     epochs: int = 6
     discount: float = 1.0
+    shaped_discount: float | None = None
     gae_lambda: float = 0.98
     learning_rate: float = 1e-3
     entropy: float = 0.01
@@ -77,7 +80,9 @@ NETWORK = Preset(
     temperatures=(1.0, 0.3, 0.1, 0.03, 0.01),
 )
 REPLACEMENT = Preset("ppo", "replacement", discount=0.98, gae_lambda=0.9, reward_scale=3.0, horizon=200)
-MAINTENANCE = Preset("ppo", "maintenance", discount=0.98, gae_lambda=0.9, reward_scale=3.0, horizon=200)
+MAINTENANCE = Preset(
+    "ppo", "maintenance", discount=0.98, shaped_discount=0.99, gae_lambda=0.9, reward_scale=3.0, horizon=200
+)
 # All states of an inventory hold far more stock than anybody would: starting there teaches little.
 INVENTORY = Preset(
     "ppo",

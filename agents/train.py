@@ -26,6 +26,7 @@ from agents.presets import preset as preset_for
 from agents.ranges import Family
 from agents.runtime import load
 from agents.selection import Score, Selection, met, starts_of
+from agents.shaping import shaping
 from agents.tabular import write_out
 from agents.vecenv import WorldVecEnv
 from envs.dynamics import World
@@ -132,6 +133,8 @@ def train(
     seconds = None if steps else 60 * (minutes or settings.minutes)
     torch.set_num_threads(threads)
     family = Family(world, ranges or {})
+    if settings.shaped and settings.shaped_discount and shaping(family) is not None:
+        settings = replace(settings, discount=settings.shaped_discount)
     plan = _Plan(family, settings, seed, Budget(steps, seconds), start, checkpoint)
     run = _Run(plan, progress, clock)
     actor, weights = run.learn()
