@@ -168,31 +168,30 @@ def lineage(
 
 @app.command()
 def tune(
-    world: Annotated[str, typer.Argument(help="World.")],
-    algo: Annotated[str, typer.Option(help="ppo, a2c or maskable-ppo.")] = "ppo",
+    name: Annotated[str, typer.Argument(metavar="WORLD_OR_MODEL", help="World, or model of the manifest.")],
+    algo: Annotated[str, typer.Option(help="World: ppo, a2c or maskable-ppo.")] = "ppo",
     params: Params = "",
     ranges: Annotated[str, typer.Option(help="Train over ranges of parameters: k=low:high,..")] = "",
-    trials: Annotated[int, typer.Option(min=1, help="Trainings to start.")] = 20,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 300_000,
-    study: Annotated[Path | None, typer.Option(help="SQLite file: a search that goes on where it stopped.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write the preset.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trainings, or back-tests, to start.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="World: steps of each training.")] = 300_000,
+    study: Annotated[Path | None, typer.Option(help="World: SQLite file of a search that can go on.")] = None,
+    out: Annotated[Path | None, typer.Option(help="World: where to write the preset.")] = None,
+    manifest: ManifestFile = None,
+    data: Annotated[str | None, typer.Option(help="Model: a file, or a data set of River.")] = None,
+    label: Annotated[str | None, typer.Option(help="Model: column that holds the label.")] = None,
+    at: Annotated[str | None, typer.Option(help="Model: column that holds the event time.")] = None,
+    search: Annotated[
+        list[str] | None, typer.Option(help="Model: path=low:high[:log], or path=a|b; repeatable.")
+    ] = None,
+    held_out: Annotated[float, typer.Option(min=0.01, max=0.9, help="Model: share of the rows not searched.")] = 0.2,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Search the settings of an algorithm for a world, and write the best as a preset."""
-    _do(
-        "tune",
-        world=world,
-        algo=algo,
-        params=params,
-        ranges=ranges,
-        trials=trials,
-        steps=steps,
-        seed=seed,
-        study=study,
-        out=out,
-        as_json=json,
-    )
+    """Search the settings of an algorithm for a world, or of a declared model over a data set."""
+    of_world = {"algo": algo, "params": params, "ranges": ranges, "steps": steps, "study": study, "out": out}
+    of_model = {"data": data, "label": label, "at": at, "search": search or [], "held_out": held_out}
+    _do("tune_model", "either", name=name, manifest=manifest, of_world=of_world, of_model=of_model,
+        trials=trials, seed=seed, as_json=json)  # fmt: skip
 
 
 @app.command("import")
@@ -253,6 +252,9 @@ def backtest(
         int | None, typer.Option(min=1, help="Stop the learner after so many rows and resume.")
     ] = None,
     log: Annotated[str, typer.Option(help="memory, or redis: through the whole path.")] = "memory",
+    season: Annotated[int | None, typer.Option(min=1, help="Rows in a season, to compare forecasts with.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page: error and metrics over time, with alarms.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the same as a PNG picture.")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -269,6 +271,9 @@ def backtest(
         drifts=drifts,
         restart_at=restart_at,
         log=log,
+        season=season,
+        html=html,
+        plot=plot,
         seed=seed,
         as_json=json,
     )
