@@ -75,6 +75,7 @@ class Roster:
     rebuilds: dict[Partition, Rebuild] = field(default_factory=dict)
     manifest: Manifest = field(default_factory=Manifest)
     _look_at: float = 0.0
+    _rebuild_at: float = 0.0
     _specs: dict[Partition, object] = field(default_factory=dict)
 
     def __call__(self) -> None:
@@ -125,6 +126,8 @@ class Roster:
 
     def rebuild(self) -> None:
         """Go on with each rebuild for a moment; hire the new model where one is done."""
+        if time.monotonic() < self._rebuild_at:
+            return
         for partition, rebuild in list(self.rebuilds.items()):
             try:
                 if not rebuild.step():
@@ -132,6 +135,7 @@ class Roster:
                 del self.rebuilds[partition]
             except (LogUnavailable, Fenced) as error:
                 _log.warning("the rebuild of %s waits: %s", partition, error)
+                self._rebuild_at = time.monotonic() + _LOOK_EVERY_S
             # A worker that was told nothing of the switch, or of a switch that failed, would believe it has a rival.
             place = self.workers.index(rebuild.live)
             rebuild.live = self.workers[place] = self.hire(partition, ModelMake(rebuild.wanted, self.blob))
