@@ -38,8 +38,15 @@ def manifest(tmp_path: Path) -> Path:
 
 def run(manifest: Path, capsys: pytest.CaptureFixture[str], model: str, data: str, **changes: Any) -> dict[str, Any]:
     given = {
-        "label": None, "at": None, "label_delay": None, "label_probability": 1.0, "drifts": "", "restart_at": None,
-        "log": "memory", "seed": 0, "as_json": True,
+        "label": None,
+        "at": None,
+        "label_delay": None,
+        "label_probability": 1.0,
+        "drifts": "",
+        "restart_at": None,
+        "log": "memory",
+        "seed": 0,
+        "as_json": True,
     }
     backtest.run(model=model, data=data, manifest=manifest, **(given | changes))
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
