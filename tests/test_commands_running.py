@@ -119,7 +119,7 @@ def test_a_simulation_stops_politely_and_says_what_was_earned(quiet: Run) -> Non
 def test_a_point_that_does_not_exist_is_named_with_those_that_do(quiet: Run) -> None:
     command = [sys.executable, "-P", "-m", "service.cli", "simulate", "prize", "--url", quiet.url()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SOON_S, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "prize" in done.stderr
     assert "price" in done.stderr
 
@@ -131,7 +131,7 @@ def test_rows_of_a_file_are_learned_once_and_a_bad_one_is_named(quiet: Run, tmp_
     command = [sys.executable, "-P", "-m", "service.cli", "ingest", "demand", str(tmp_path / "sales.csv")]
     options = ["--label", "sold", "--url", quiet.url(), "--json"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=SOON_S, check=False)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 2, done.stderr
     result = json.loads(done.stdout)
     assert (result["rows"], result["accepted"]) == (4, 3)
     assert [line["line"] for line in result["rejected"]] == [4]
@@ -142,7 +142,7 @@ def test_what_was_set_aside_is_listed(quiet: Run) -> None:
     assert json.loads(trimtab(quiet, "rejects", "demand", "--json").stdout) == {"rejects": []}
     assert "nothing was set aside" in trimtab(quiet, "rejects", "demand").stdout
     unknown = trimtab(quiet, "rejects", "nothing")
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert "demand" in unknown.stderr
 
 
@@ -176,7 +176,7 @@ def test_an_operator_trains_registers_promotes_and_rolls_back_from_the_command_l
     assert trimtab(quiet, "mode", "price", "off", "--reason", "holiday").returncode == 0
     assert quiet.eventually(lambda: quiet.get("/v1/points/price")["release"]["mode"] == "off")
     wrong = trimtab(quiet, "mode", "price", "sideways", "--reason", "why not")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert "apprentice" in wrong.stderr
 
 
