@@ -45,7 +45,7 @@ class Prior:
 
     spread: float = 0.8
     probability_spread: float = 1.5
-    local: float = 0.25
+    local: float = 0.45
     dispersions: tuple[float, ...] = (1.0, 1.4, 2.0, 3.0)
     floor: float = 1e-5
 

@@ -34,8 +34,8 @@ class Hazard:
         threshold: transitions between two false alarms, at least, on average; 0 for no alarms.
     """
 
-    anew: float = 0.001
-    moderate: float = 0.003
+    anew: float = 0.0005
+    moderate: float = 0.002
     threshold: float = 30_000.0
 
     def shared(self, entities: int) -> "Hazard":

@@ -46,7 +46,7 @@ def test_it_is_the_filter_of_the_formula():
     log_mean = factor.points[:, 0]
     prior = np.exp(-0.5 * ((log_mean - np.log(5.0)) / 0.8) ** 2)
     prior /= prior.sum()
-    steps = np.exp(-0.5 * ((log_mean[:, None] - log_mean[None]) / 0.2) ** 2)
+    steps = np.exp(-0.5 * ((log_mean[:, None] - log_mean[None]) / (0.45 * 0.8)) ** 2)
     steps /= steps.sum(axis=1, keepdims=True)
     weights = prior
     for sold in (4, 7, 0, 12):
