@@ -169,6 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     given = parser.parse_args()
+    if not given.data.is_dir():
+        print(f"skipped: there is no folder {given.data}; name the one with the files by --data")
+        return
     for line in told(given.data):
         print(line, flush=True)
 
