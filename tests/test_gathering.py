@@ -21,7 +21,7 @@ TABLE = {
     "world": "pricing",
     "params": {"stock": 5, "periods": 10, "prices": [1.0, 2.0]},
     "mode": "live",
-    "exploration": 1,
+    "exploration": {"share": 1, "over": "allowed"},
 }
 
 
