@@ -168,6 +168,7 @@ class Held:
         self.world, self.columns = world, columns
         self._case, self._folder = case, folder
         self._greedy = case.bundle == "inventory-4"
+        self._order = columns
         if folder is not None:
             self._table, self._order, _ = served(folder, case.bundle)
         self._tables: dict[tuple[int, ...], Array] = {}
@@ -180,8 +181,9 @@ class Held:
         return len(self._worlds) - 1
 
     def key(self, values: Array) -> tuple[int, ...]:
-        """The cell of the lattice."""
-        return tuple(np.round(np.log(values) / self._steps).astype(int).tolist())
+        """The cell of the lattice; parameters that the policy does not take do not count."""
+        cell = np.round(np.log(values) / self._steps).astype(int)
+        return tuple(np.where([name in self._order for name in self.columns], cell, 0).tolist())
 
     @property
     def _steps(self) -> Array:
