@@ -11,6 +11,7 @@ from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
@@ -186,7 +187,10 @@ def build(env: VecEnv, preset: Preset, layout: Layout, seed: int) -> BaseAlgorit
         ValueError: an algorithm that does not exist.
     """
     kind = kind_of(preset.algo)
-    return kind.build(env, preset, _policy(layout, preset, critic=kind.output == "logits"), seed)
+    algorithm = kind.build(env, preset, _policy(layout, preset, critic=kind.output == "logits"), seed)
+    # Given none, SB3 makes a logger with a folder of its own among the temporary files, and leaves it there.
+    algorithm.set_logger(Logger(folder=None, output_formats=[]))
+    return algorithm
 
 
 def kind_of(algo: str) -> Kind:

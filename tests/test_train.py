@@ -289,6 +289,16 @@ def test_training_gives_no_warning_in_a_process_of_its_own() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("algo", ["ppo", "a2c", "maskable-ppo", "dqn"])
+def test_a_training_leaves_nothing_among_the_temporary_files(
+    world: World, algo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    train(world, algo=algo, steps=300, seed=1)
+    # torch's cache of compiled code, one for each user, is all that may be there.
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("torchinductor_")] == []
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_demo_reaches_its_ladders_optimum(seed: int) -> None:

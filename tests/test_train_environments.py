@@ -1,5 +1,7 @@
 """Any registered Gymnasium environment trains by its id, with its scaling inside the graph."""
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
@@ -27,6 +29,15 @@ def test_cart_pole_is_learnt_and_served_from_raw_observations() -> None:
     # Random play lasts 22 steps on average.
     assert length > 60
     assert told[-1].total == 40_000
+
+
+def test_training_an_environment_leaves_nothing_among_the_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    train_environment("CartPole-v1", steps=300, seed=1)
+    # torch's cache of compiled code, one for each user, is all that may be there.
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("torchinductor_")] == []
 
 
 def test_bounds_that_mean_none_are_left_out_of_the_card() -> None:
