@@ -256,6 +256,9 @@ class Log(Protocol):
     def lookup(self, partition: Partition, field: str) -> bytes | None:
         """An index field as the last commit that named it left it."""
 
+    def lookup_all(self, partition: Partition, fields: Sequence[str]) -> list[bytes | None]:
+        """Many index fields of one family, in the order asked."""
+
     def fields(self, partition: Partition, family: str) -> Iterator[tuple[str, bytes]]:
         """All index fields ``<family>:...``, in no order."""
 

@@ -240,6 +240,10 @@ class MemoryLog:
         with self._changed:
             return self._stream(partition).index.get(field.partition(":")[0], {}).get(field)
 
+    def lookup_all(self, partition: Partition, fields: Sequence[str]) -> list[bytes | None]:
+        """Many index fields of one family, in the order asked."""
+        return [self.lookup(partition, field) for field in fields]
+
     def fields(self, partition: Partition, family: str) -> Iterator[tuple[str, bytes]]:
         """All index fields of a family."""
         with self._changed:

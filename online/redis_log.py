@@ -312,6 +312,14 @@ class RedisLog:
         with unavailable(f"look up {field!r} in {partition}"):
             return cast(bytes | None, self._client.hget(index, field))
 
+    def lookup_all(self, partition: Partition, fields: Sequence[str]) -> list[bytes | None]:
+        """Many index fields of one family, in the order asked."""
+        if not fields:
+            return []
+        index, _ = _Keys.of(partition).index(fields[0].partition(":")[0])
+        with unavailable(f"look up {len(fields)} fields in {partition}"):
+            return cast(list[bytes | None], self._client.hmget(index, list(fields)))
+
     def fields(self, partition: Partition, family: str) -> Iterator[tuple[str, bytes]]:
         """All index fields ``<family>:...``, in no order."""
         index, _ = _Keys.of(partition).index(family)

@@ -159,6 +159,8 @@ def test_a_commit_is_visible_as_a_whole(log: Log) -> None:
     assert log.reports(HERE, START, 10) == [ReportEntry(*report) for report in reports]
     assert log.reports(HERE, ids[0], 10) == [ReportEntry(ids[2], b"r2")]
     assert log.lookup(HERE, "decision:1") == b"pending"
+    assert log.lookup_all(HERE, ["decision:0", "decision:1"]) == [None, b"pending"]
+    assert log.lookup_all(HERE, []) == []
     assert log.part(HERE, "key:a") == b"A"
     head = log.head(HERE)
     assert (head.cursor, head.epoch, head.learned, head.version, head.owner) == (ids[2], epoch, 3, 1, "a")
