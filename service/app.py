@@ -35,6 +35,7 @@ from service.http.protocol import OneWrite
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
 from service.manifest import Manifest, load
+from service.routes.beliefs import Beliefs
 from service.routes.decisions import Decisions
 from service.routes.jobs import Jobs
 from service.routes.models import Models
@@ -42,6 +43,7 @@ from service.routes.points import Points
 from service.routes.policies import Policies
 from service.routes.predictions import Predictions
 from service.routes.reports import Reports
+from service.routes.series import Series
 from service.routes.system import EVENTS, System
 from service.settings import Settings
 
@@ -191,7 +193,8 @@ def served_at(app: ASGIApp, host: str, port: int, log_level: str = "warning") ->
 def operations_of(api: Api) -> list[Operation]:
     """Everything that can be asked, the hot routes first: routes are tried in this order."""
     hot = (Decisions(api), Predictions(api))
-    parts = (*hot, Reports(api), Models(api), Policies(api), Points(api), Jobs(api), System(api))
+    looked = (Reports(api), Series(api), Beliefs(api), System(api))
+    parts = (*hot, Models(api), Policies(api), Points(api), Jobs(api), *looked)
     operations = [operation for part in parts for operation in part.operations()]
     # An id in the last place matches whatever stands there: `report` and `export` must be tried before it.
     return sorted(operations, key=lambda operation: operation.path.endswith("/{id}"))
