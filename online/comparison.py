@@ -14,16 +14,23 @@ all the same, since each block holds most of what its labels have in common (Gly
 """
 
 
+FINDINGS = 100
+
+SWITCHES = ("operator", "better")
+"""Who changes the champion: people alone, or also the rule that takes the best of those found better."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What was announced before the comparison: it is judged once, after so many labels, at this level.
 
     ``level`` is the probability that any of the challengers is called better although none is (one-sided, divided among
-    them after Bonferroni).
+    them after Bonferroni). ``switch`` says who acts on it.
     """
 
     labels: int = 2_640
     level: float = 0.025
+    switch: str = SWITCHES[0]
 
     def __post_init__(self) -> None:
         if self.labels < BLOCKS or self.labels % BLOCKS:
@@ -70,7 +77,8 @@ class Finding:
 class Comparison:
     """The champion's errors against each challenger's, label by label.
 
-    Every comparison is judged once, when its announced labels are in; then the next begins. ``findings`` keeps all.
+    Every comparison is judged once, when its announced labels are in; then the next begins. ``findings`` keeps the last
+    `FINDINGS`.
     """
 
     plan: Plan
@@ -101,7 +109,7 @@ class Comparison:
             return []
         level = self.plan.level / max(1, len(self._blocks))
         found = [judged(name, blocks, self.plan.labels, level) for name, blocks in self._blocks.items()]
-        self.findings += found
+        self.findings = [*self.findings, *found][-FINDINGS:]
         self.restart()
         return found
 

@@ -303,6 +303,11 @@ class Schema:
                 if len(known) < _CATEGORIES:
                     known.append(value)
 
+    def missing(self, features: Mapping[str, Any]) -> float:
+        """The share of the features, declared or seen so far, that an event lacks."""
+        names = self.types if self.declared is None else [name for name, _ in self._plain]
+        return sum(features.get(name) is None for name in names) / len(names) if names else 0.0
+
     def refuse(self, error: FeatureError) -> None:
         """Count a feature that `check` refused."""
         name = error.field

@@ -12,18 +12,20 @@ from online.history import History
 
 @dataclass(slots=True)
 class Instance:
-    """The pipeline of one key, or of all; after a drift, a challenger beside it where the spec says ``replace``.
+    """The pipeline of one key, or of all; around a drift, a successor beside it where the spec says ``replace``.
 
-    ``errors`` and ``challenged`` are exponential means of both errors over the ``duels`` labels since. ``history`` is
-    what later cases will look back on, where features ask for it.
+    ``errors`` and ``succeeding`` are exponential means of both errors over the ``duels`` labels that the successor has
+    learned. ``drifted`` tells one that an alarm asks for from one that a warning keeps ready. ``history`` is what later
+    cases will look back on, where features ask for it.
     """
 
     model: Any
     history: History | None = None
-    challenger: Any = None
+    successor: Any = None
+    drifted: bool = False
     duels: int = 0
     errors: float = 0.0
-    challenged: float = 0.0
+    succeeding: float = 0.0
 
 
 class Instances:

@@ -158,6 +158,7 @@ class ModelLearner:
         place, label, take = self.place, self._model.label, self.schema.intake
         guess_of, learn_one, score, error_of = task.guess, model.learn_one, task.score, task.error
         is_risky = None if task.classifies else task.is_risky
+        warned = None if watch is None or watch.warner is None else watch
         number, count = place.number, 0
         deadline = self.deadline() if self.pending else float("inf")
         for entry in entries:
@@ -177,9 +178,9 @@ class ModelLearner:
             baseline.update(y)
             error = error_of(y, guess)
             alarm = None if watch is None or error is None else watch.update(error)
-            if alarm is not None:
+            if alarm is not None or (warned is not None and warned.warning):
                 self._went(entries, count)
-                reports = self._alarmed(entry, event, x, y, guess, error, alarm)
+                reports = self._turned(entry, event, x, y, guess, error, alarm)
                 made.append((entry.id, encode_reports(reports)))
                 return count + 1
             learn_one(x, y)
@@ -232,7 +233,7 @@ class ModelLearner:
         if event.learn:
             model.remember(event.key, at, checked)
             if model.observes:
-                self._warn(entry, model.observe(event.key, checked, x, guess), reports)
+                self._warn(entry, model.observe(event.key, event.features, checked, x, guess), reports)
         if y is not None:
             error, alarms = model.meet(event.key, x, y, guess, learn=event.learn)
             if event.learn:
@@ -256,12 +257,19 @@ class ModelLearner:
         self._model.state.learned += count
         self._model.state.scored += count
 
-    def _alarmed(
-        self, entry: Entry, event: Observed, x: dict[str, Any], y: Any, guess: Guess, error: float | None, alarm: Alarm
+    def _turned(
+        self,
+        entry: Entry,
+        event: Observed,
+        x: dict[str, Any],
+        y: Any,
+        guess: Guess,
+        error: float | None,
+        alarm: Alarm | None,
     ) -> list[Report]:
-        """Finish an entry whose error raised an alarm."""
+        """Finish an entry whose error raised an alarm, or a warning."""
         reports = self.place.follow(entry)
-        alarms = self._model.react(event.key, alarm)
+        alarms = self._model.react(event.key, [] if alarm is None else [alarm])
         if not self.frozen:
             self._model.learn(event.key, x, y, guess, error)
         self._counts["labelled"] += 1

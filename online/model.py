@@ -20,7 +20,7 @@ from online.specs import SIGNALS, ModelSpec, build
 from online.tasks import Baseline, Classification, Clustering, Guess, LabelError, SupervisedAnomaly, Task, task_of
 
 DUEL = 100
-"""Labels over which a challenger is compared with the model that drifted, at least."""
+"""Labels over which a successor is compared with the model that drifted, at least."""
 
 _FORGET = 0.01
 
@@ -81,19 +81,25 @@ class Model:
         shared = None if spec.key else Instance(build(spec))
         pool = Instance(build(spec)) if spec.pooled else None
         baseline = Baseline(self._task.classifies)
-        self._set(State(Schema(spec.features), metrics, baseline, Bank.of(spec.detectors), shared, pool))
+        # A successor that a warning keeps ready is one for the model as a whole.
+        warned = spec.on_drift == "replace" and spec.supervised and shared is not None
+        bank = Bank.of(spec.detectors, spec.signals, cooldown=spec.cooldown, warned=warned)
+        self._set(State(Schema(spec.features), metrics, baseline, bank, shared, pool))
 
     def _set(self, state: State) -> None:
         self.state = state
         bank = state.bank
-        self._watched = tuple(signal for signal in bank if signal not in SIGNALS)
-        self._error_watch, self._score_watch, self._label_watch = (bank.get(signal) for signal in SIGNALS)
-        self.observes = bool(self._watched) or self._score_watch is not None or self._task.learns_unlabelled
+        self._watches = {signal: bank.on(signal) for signal in {watch.signal for watch in bank.values()}}
+        self._of_features = tuple(signal for signal in self._watches if signal not in SIGNALS)
+        self._warned = any(watch.warner is not None for watch in bank.values())
+        before_labels = {*self._of_features, *("score", "prediction", "missing")}
+        self.observes = bool(before_labels & self._watches.keys()) or self._task.learns_unlabelled
         learns_plainly = self._guesses_plainly and type(self._task).learn is Task.learn
         self._is_plain = (
             learns_plainly
             and not (self.observes or self.spec.allow_unbounded or self._task.brackets)
-            and self._label_watch is None
+            and "label" not in self._watches
+            and len(self._watches.get("error", ())) <= 1
             and not self._hindsight
         )
 
@@ -179,15 +185,23 @@ class Model:
         except Exception as error:  # River's classes raise anything, and may have changed on the way
             raise Poisoned(f"predicting failed: {_said(error)}", "features") from error
 
-    def observe(self, key: str | None, checked: Mapping[str, Any], x: dict[str, Any], guess: Guess) -> list[Alarm]:
-        """Take in features: watch them, and learn where the task needs no label. Asked for only if `observes`."""
+    def observe(
+        self, key: str | None, given: Mapping[str, Any], checked: Mapping[str, Any], x: dict[str, Any], guess: Guess
+    ) -> list[Alarm]:
+        """Take in features: watch them, and learn where the task needs no label. Asked for only if `observes`.
+
+        ``given`` are the features as they came, ``checked`` with what stands in for the missing ones.
+        """
         state = self.state
         alarms: list[Alarm] = []
-        for name in self._watched:
+        for name in self._of_features:
             if name in checked:
-                alarms += self._watch(key, state.bank[name], _as_number(checked[name]))
-        if self._score_watch is not None and guess.score is not None:
-            alarms += self._watch(key, self._score_watch, guess.score)
+                alarms += self._watch(key, name, _as_number(checked[name]))
+        if guess.score is not None:
+            alarms += self._watch(key, "score", guess.score)
+        alarms += self._watch(key, "prediction", _as_number(guess.value))
+        if "missing" in self._watches:
+            alarms += self._watch(key, "missing", state.schema.missing(given))
         if self._task.learns_unlabelled and not state.frozen:
             instance = self._instance(key)
             if isinstance(self._task, Clustering):
@@ -218,13 +232,9 @@ class Model:
             state.covered += guess.interval[0] <= y <= guess.interval[1]
         state.baseline.update(y)
         error = task.error(y, guess)
-        alarms = NO_ALARMS
-        if self._error_watch is not None and error is not None:
-            alarm = self._error_watch.update(error)
-            if alarm is not None:
-                alarms = self.react(key, alarm)
-        if self._label_watch is not None:
-            alarms = alarms + self._watch(key, self._label_watch, _as_number(y))
+        alarms = NO_ALARMS if error is None else self._watch(key, "error", error)
+        if "label" in self._watches:
+            alarms = alarms + self._watch(key, "label", _as_number(y))
         if learn and not (state.frozen or task.learns_unlabelled):
             self.learn(key, x, y, guess, error)
         return error, alarms
@@ -233,7 +243,7 @@ class Model:
         """Learn a label. Raises `Poisoned`."""
         state, task = self.state, self._task
         instance = state.shared or self._instance(key)
-        if instance.challenger is not None:
+        if instance.successor is not None:
             self._duel(instance, x, y, error)
         self._teach(instance, task.learn, x, y)
         self._note(key)
@@ -258,18 +268,19 @@ class Model:
     def lane(self) -> "Lane | None":
         """What a plain labelled event needs; ``None`` where other things than weights may change."""
         state, shared = self.state, self.state.shared
-        if not self._is_plain or shared is None or shared.challenger is not None:
+        if not self._is_plain or shared is None or shared.successor is not None:
             return None
         if state.frozen or state.label_type is None:
             return None
-        return Lane(shared.model, self._task, state.metrics, state.baseline, self._error_watch)
+        watch = next(iter(self._watches.get("error", ())), None)
+        return Lane(shared.model, self._task, state.metrics, state.baseline, watch)
 
     def _teach(self, instance: Instance, learn: Callable[..., None], *lesson: Any) -> None:
         try:
             with compose.learn_during_predict() if self.spec.learn_during_predict else nullcontext():
                 learn(instance.model, *lesson)
-            if instance.challenger is not None:
-                learn(instance.challenger, *lesson)
+            if instance.successor is not None:
+                learn(instance.successor, *lesson)
             if self.state.pool is not None:
                 learn(self.state.pool.model, *lesson)
         except Exception as error:  # River's classes raise anything, and have changed on the way
@@ -280,15 +291,38 @@ class Model:
         if self.guess(key, x).value is None or (pool is not None and self._task.guess(pool.model, x).value is None):
             raise Poisoned("after learning this event the model's predictions are no longer finite")
 
-    def _watch(self, key: str | None, watch: Watch, value: float) -> list[Alarm]:
-        alarm = watch.update(value)
-        return NO_ALARMS if alarm is None else self.react(key, alarm)
+    def _watch(self, key: str | None, signal: str, value: float) -> list[Alarm]:
+        """Show a signal's value to its detectors, and react to the alarms and warnings."""
+        watches = self._watches.get(signal)
+        if watches is None:
+            return NO_ALARMS
+        alarms = [alarm for watch in watches if (alarm := watch.update(value)) is not None]
+        return self.react(key, alarms) if alarms or self._warned else NO_ALARMS
 
-    def react(self, key: str | None, alarm: Alarm) -> list[Alarm]:
-        """Do what the spec wants done about a drift."""
-        self._act(self._instance(key))
-        self._note(key)
-        return [alarm]
+    def _heed(self) -> None:
+        """Keep a successor ready as long as something warns."""
+        instance = self.state.shared
+        if instance is None or instance.drifted:
+            return
+        warned = any(watch.warning for watch in self.state.bank.values())
+        if warned and instance.successor is None:
+            self._begin(instance)
+        elif not warned:
+            instance.successor = None
+
+    def _begin(self, instance: Instance) -> None:
+        """Put an untaught successor beside an instance."""
+        instance.successor = copy.deepcopy(self._blank)
+        instance.duels, instance.errors, instance.succeeding = 0, 0.0, 0.0
+
+    def react(self, key: str | None, alarms: list[Alarm]) -> list[Alarm]:
+        """Do what the spec wants done about alarms, and about warnings where there are none."""
+        if alarms:
+            self._act(self._instance(key))
+            self._note(key)
+        if self._warned:
+            self._heed()
+        return alarms
 
     def _act(self, instance: Instance) -> None:
         """What the spec wants done about a drift."""
@@ -296,24 +330,26 @@ class Model:
             case "reset":
                 instance.model = copy.deepcopy(self._blank)
             case "replace" if self.spec.supervised:
-                instance.challenger = copy.deepcopy(self._blank)
-                instance.duels, instance.errors, instance.challenged = 0, 0.0, 0.0
+                # One that an earlier alarm asked for has learned the former concept.
+                if instance.successor is None or instance.drifted:
+                    self._begin(instance)
+                instance.drifted = True
             case "replace":
                 instance.model = copy.deepcopy(self._blank)
             case "raise":
                 self.state.frozen = True
 
     def _duel(self, instance: Instance, x: dict[str, Any], y: Any, error: float | None) -> None:
-        """Replaces a model that drifted once its challenger, fresh since then, errs less."""
-        other = self._task.error(y, self._task.guess(instance.challenger, x))
+        """Replaces a model that drifted once its successor, fresh since the warning or the alarm, errs less."""
+        other = self._task.error(y, self._task.guess(instance.successor, x))
         if error is None or other is None:
             return
         instance.duels += 1
         weight = max(_FORGET, 1.0 / instance.duels)
         instance.errors += weight * (error - instance.errors)
-        instance.challenged += weight * (other - instance.challenged)
-        if instance.duels >= DUEL and instance.challenged < instance.errors:
-            instance.model, instance.challenger = instance.challenger, None
+        instance.succeeding += weight * (other - instance.succeeding)
+        if instance.drifted and instance.duels >= DUEL and instance.succeeding < instance.errors:
+            instance.model, instance.successor, instance.drifted = instance.successor, None, False
 
     def _instance(self, key: str | None) -> Instance:
         return self.state.shared or self._keyed.take(_named(key, self.spec))

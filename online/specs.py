@@ -8,6 +8,7 @@ from typing import Any
 from river import base, compose, metrics, reco, time_series
 
 from online import durations
+from online.comparison import SWITCHES, Plan
 from online.components import (
     Component,
     ComponentError,
@@ -43,7 +44,12 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 """The metrics of a spec that names none."""
 
 ON_DRIFT = ("keep", "reset", "replace", "raise")
-SIGNALS = ("error", "score", "label")
+SIGNALS = ("error", "score", "label", "prediction", "missing")
+"""What a detector may watch besides features; ``missing`` is the share of an event's features that it lacks."""
+
+DECLARED = "declared"
+"""The name of the pipeline that the model's own table declares, among its challengers."""
+
 _SUPERVISED = ("binary", "multiclass", "regression", "recommendation")
 
 
@@ -66,7 +72,10 @@ class ModelSpec:
     from all keys, and a new key begins with a copy of it. ``features`` is ``None`` where none are declared.
     ``horizon`` counts steps ahead (forecasting), ``threshold`` is the score from which an anomaly is one. ``keys``
     bounds the instances held in memory, ``ceiling`` a snapshot in bytes, ``early`` the seconds that a label may precede
-    its features. ``source`` is the table itself.
+    its features. ``signals`` are those of detectors whose name is not their signal; after an alarm a detector raises no
+    other for ``cooldown`` values. ``challengers`` are pipelines that learn beside this one, compared as ``comparison``
+    announces. ``label_budget`` is the share of predictions whose labels may be asked for, ``None`` where none are.
+    ``search`` is the space of `trimtab tune`. ``source`` is the table itself.
     """
 
     name: str
@@ -87,6 +96,12 @@ class ModelSpec:
     keys: int = 100_000
     ceiling: int = 64 << 20
     early: float = 300.0
+    signals: Mapping[str, str] = field(default_factory=dict)
+    cooldown: int = 0
+    challengers: Mapping[str, tuple[Component, ...]] = field(default_factory=dict)
+    comparison: Plan = field(default_factory=Plan)
+    label_budget: float | None = None
+    search: Mapping[str, Any] = field(default_factory=dict, compare=False)
     source: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -128,13 +143,14 @@ def _checked(name: str, path: str, mapping: Mapping[str, Any]) -> ModelSpec:
     task = _choice(mapping.get("task"), tuple(TASKS), f"{path}.task")
     unbounded = _boolean(mapping, "allow_unbounded", path)
     pipeline = _pipeline(mapping.get("pipeline"), f"{path}.pipeline", task, allow_unbounded=unbounded)
+    detectors, signals = _detectors(mapping.get("detectors"), f"{path}.detectors", task, mapping.get("features"))
     spec = ModelSpec(
         name=name,
         task=task,
         pipeline=pipeline,
         metrics=_metrics(mapping.get("metrics", METRICS[task]), f"{path}.metrics", task),
         features=_features(mapping.get("features"), f"{path}.features", task),
-        detectors=_detectors(mapping.get("detectors"), f"{path}.detectors", task, mapping.get("features")),
+        detectors=detectors,
         key=_key(mapping.get("key"), f"{path}.key"),
         pooled=_boolean(mapping, "pooled", path),
         label_wait=_duration(mapping.get("label_wait"), f"{path}.label_wait"),
@@ -147,7 +163,14 @@ def _checked(name: str, path: str, mapping: Mapping[str, Any]) -> ModelSpec:
         keys=_integer(mapping, "keys", path, 100_000, 100_000_000),
         ceiling=_integer(mapping, "ceiling", path, 64 << 20, 1 << 40),
         early=_duration(mapping.get("early", 300.0), f"{path}.early") or 0.0,
-        source=dict(mapping),
+        signals=signals,
+        cooldown=_integer(mapping, "cooldown", path, 0, 1_000_000, low=0),
+        challengers=_challengers(mapping, f"{path}.challengers", task, allow_unbounded=unbounded),
+        comparison=_comparison(mapping.get("comparison"), f"{path}.comparison"),
+        label_budget=_label_budget(mapping.get("label_budget"), f"{path}.label_budget", task),
+        search=_search(mapping.get("search"), f"{path}.search"),
+        # What `trimtab tune` may try makes no other model.
+        source={name: value for name, value in mapping.items() if name != "search"},
     )
     if spec.pooled and spec.key is None:
         raise SpecError(f"{path}.pooled", True, "left out, or a key: the pool is what new keys begin with")
@@ -305,19 +328,76 @@ def _parts(given: object, path: str) -> tuple[str, ...]:
     return tuple(_choice(text, PARTS, path) for text in texts)
 
 
-def _detectors(given: object, path: str, task: str, features: object) -> Mapping[str, Component]:
+def _detectors(
+    given: object, path: str, task: str, features: object
+) -> tuple[Mapping[str, Component], Mapping[str, str]]:
+    """The detectors by name, and the signals of those that say ``on`` which one they are."""
     if given is None:
         given = {"error": {"use": "drift.ADWIN"}} if task in _SUPERVISED else {}
     if not isinstance(given, Mapping):
         raise SpecError(path, given, 'a table of detectors by signal, such as {error = {use = "drift.ADWIN"}}')
-    found = {}
-    for signal, table in given.items():
+    found, signals = {}, {}
+    for name, table in given.items():
+        where = f"{path}.{name}"
+        signal = table.get("on", name) if isinstance(table, Mapping) else name
         if isinstance(features, Mapping) and signal not in SIGNALS and signal not in features:
-            raise SpecError(f"{path}.{signal}", signal, f"a feature, or one of {', '.join(SIGNALS)}")
-        found[str(signal)] = component(table, f"{path}.{signal}", "drift")
-        if not issubclass(found[str(signal)].kind, base.DriftDetector | base.BinaryDriftDetector):
-            raise SpecError(f"{path}.{signal}.use", found[str(signal)].use, "a drift detector of River")
+            raise SpecError(where, signal, f"a feature, or one of {', '.join(SIGNALS)}; or on = one of these")
+        if isinstance(table, Mapping) and "on" in table:
+            table = {key: value for key, value in table.items() if key != "on"}
+            signals[str(name)] = str(signal)
+        found[str(name)] = component(table, where, "drift")
+        if not issubclass(found[str(name)].kind, base.DriftDetector | base.BinaryDriftDetector):
+            raise SpecError(f"{where}.use", found[str(name)].use, "a drift detector of River")
+    return found, signals
+
+
+def _challengers(
+    mapping: Mapping[str, Any], path: str, task: str, *, allow_unbounded: bool
+) -> Mapping[str, tuple[Component, ...]]:
+    given = mapping.get("challengers", {})
+    if not isinstance(given, Mapping):
+        raise SpecError(path, given, 'tables by name, such as {tree = {pipeline = [{use = "tree.…"}]}}')
+    if given and (task not in _SUPERVISED or mapping.get("key") is not None):
+        raise SpecError(path, list(given), f"left out: challengers are for {', '.join(_SUPERVISED)} without a key")
+    found = {}
+    for name, table in given.items():
+        where = f"{path}.{name}"
+        if name == DECLARED or not isinstance(name, str) or not name.isidentifier():
+            raise SpecError(where, name, f"a name of letters, digits and _ other than {DECLARED}")
+        if not isinstance(table, Mapping) or table.keys() != {"pipeline"}:
+            raise SpecError(where, table, "{pipeline = […]}: everything else is the model's own")
+        found[name] = _pipeline(table["pipeline"], f"{where}.pipeline", task, allow_unbounded=allow_unbounded)
     return found
+
+
+def _comparison(given: object, path: str) -> Plan:
+    if given is None:
+        return Plan()
+    known = [item.name for item in fields(Plan)]
+    if not isinstance(given, Mapping) or not set(given) <= set(known):
+        raise SpecError(path, given, f"a table with any of {', '.join(known)}")
+    labels = _integer(given, "labels", path, Plan().labels, 100_000_000)
+    level = _number(given.get("level", Plan().level), f"{path}.level") or 0.0
+    switch = _choice(given.get("switch", SWITCHES[0]), SWITCHES, f"{path}.switch")
+    try:
+        return Plan(labels, level, switch)
+    except ValueError as error:
+        raise SpecError(path, dict(given), str(error)) from error
+
+
+def _label_budget(given: object, path: str, task: str) -> float | None:
+    budget = _number(given, path)
+    if budget is None:
+        return None
+    if task not in ("binary", "multiclass") or not 0.0 < budget <= 1.0:
+        raise SpecError(path, given, "a share above 0, at most 1, of the predictions of a binary or multiclass model")
+    return budget
+
+
+def _search(given: object, path: str) -> Mapping[str, Any]:
+    if given is None or isinstance(given, Mapping):
+        return dict(given or {})
+    raise SpecError(path, given, 'a table such as {"pipeline[0].lr" = {low = 0.001, high = 0.1, log = true}}')
 
 
 def _key(given: object, path: str) -> str | None:
@@ -339,10 +419,10 @@ def _boolean(table: Mapping[str, Any], name: str, path: str, *, default: bool = 
     return given
 
 
-def _integer(table: Mapping[str, Any], name: str, path: str, default: int, high: int) -> int:
+def _integer(table: Mapping[str, Any], name: str, path: str, default: int, high: int, low: int = 1) -> int:
     given = table.get(name, default)
-    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= high:
-        raise SpecError(f"{path}.{name}", given, f"an integer from 1 to {high}")
+    if isinstance(given, bool) or not isinstance(given, int) or not low <= given <= high:
+        raise SpecError(f"{path}.{name}", given, f"an integer from {low} to {high}")
     return given
 
 

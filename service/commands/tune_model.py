@@ -82,7 +82,7 @@ def run(
 
 def _space(spec: ModelSpec, search: Sequence[str]) -> dict[str, Any]:
     """What the manifest declares under ``search``, and on top what is given: ``path=low:high[:log]``, ``path=a|b``."""
-    found: dict[str, Any] = dict(spec.source.get("search", {}))
+    found: dict[str, Any] = dict(spec.search)
     for text in search:
         path, equals, values = text.partition("=")
         if not equals:
