@@ -27,15 +27,17 @@ from service.deciding.serving import Serving
 from service.deciding.store import Store, StoreThread
 from service.http import openapi
 from service.http.api import Api
-from service.http.bodies import Bodies, Limits
+from service.http.bodies import Bodies
 from service.http.guard import Guard
 from service.http.operations import Answer, Call, Endpoint, Gate, Handler, Operation, ShortWay, problem, reply, write
 from service.http.problems import Fault, ProblemError, shown
-from service.http.protocol import OneWrite
+from service.http.protocol import Quick
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
 from service.manifest import Manifest, load
 from service.routes.beliefs import Beliefs
+from service.routes.bundles import Bundles
+from service.routes.champions import Champions
 from service.routes.decisions import Decisions
 from service.routes.jobs import Jobs
 from service.routes.models import Models
@@ -65,7 +67,7 @@ class Application(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a hot route at once, anything else as FastAPI does; nothing to a page of others."""
-        if scope["type"] == "http" and (refusal := self.guard.refusal(scope)) is not None:
+        if scope["type"] == "http" and (refusal := self.guard.refusal(scope["method"], scope["headers"])) is not None:
             await write(send, problem(refusal))
             return
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -138,7 +140,7 @@ def application(api: Api) -> Application:
     )
     gate = Gate(IN_FLIGHT)
     app.state.api = api
-    endpoints = _endpoints(operations, gate, Bodies(Limits()), api.telemetry)
+    endpoints = _endpoints(operations, gate, Bodies(), api.telemetry)
     app.short_way = ShortWay({operation.path: endpoints[operation.path] for operation in operations if operation.hot})
     app.router.routes.extend(Route(path, endpoint, methods=endpoint.methods) for path, endpoint in endpoints.items())
     app.router.routes.append(Route(FEED, System(api).feed, methods=["GET"]))
@@ -186,15 +188,15 @@ def served_at(app: ASGIApp, host: str, port: int, log_level: str = "warning") ->
         timeout_graceful_shutdown=_GRACE_S,
         server_header=False,
         proxy_headers=False,
-        http=OneWrite,
+        http=Quick,
     )
 
 
 def operations_of(api: Api) -> list[Operation]:
     """Everything that can be asked, the hot routes first: routes are tried in this order."""
     hot = (Decisions(api), Predictions(api))
-    looked = (Reports(api), Series(api), Beliefs(api), System(api))
-    parts = (*hot, Models(api), Policies(api), Points(api), Jobs(api), *looked)
+    looked = (Reports(api), Series(api), Beliefs(api), Bundles(api), System(api))
+    parts = (*hot, Models(api), Champions(api), Policies(api), Points(api), Jobs(api), *looked)
     operations = [operation for part in parts for operation in part.operations()]
     # An id in the last place matches whatever stands there: `report` and `export` must be tried before it.
     return sorted(operations, key=lambda operation: operation.path.endswith("/{id}"))
