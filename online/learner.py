@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 from river.__version__ import __version__ as river_version
 
@@ -33,32 +32,12 @@ from online.features import FeatureError, Schema
 from online.fold import Parts, Place, Stale, reject_field, rejection
 from online.log import Entry, EntryId
 from online.model import Model, Prediction
-from online.pending import Early, Pending, Recent, Waiting
 from online.specs import ModelSpec
 from online.tasks import Guess, LabelError
+from online.unlabelled import Done, Unlabelled
 
 LAYOUT = 2
 """What a snapshot is made of: another number where that changes, so that older ones are replaced by a replay."""
-
-
-class _Awaiting(Waiting, kw_only=True):
-    """A prediction that waits for its label."""
-
-    key: str | None = None
-    value: Scalar = None
-    probabilities: list[tuple[Scalar, float]] | None = None
-    score: float | None = None
-    interval: tuple[float, float] | None = None
-    learn: bool = True
-    at: float = 0.0
-    added: dict[str, Scalar] | None = None
-
-
-class _Done(msgspec.Struct, frozen=True):
-    """A prediction that waits no more."""
-
-    state: str
-    value: Scalar = None
 
 
 class ModelLearner:
@@ -71,15 +50,11 @@ class ModelLearner:
     def __init__(self, spec: ModelSpec, parts: Parts | None = None) -> None:
         self.spec = spec
         self.place = Place()
-        self.pending = 0
         self.alarms: list[Drifted] = []
         self._model = Model(spec, parts)
-        self._wait = float("inf") if spec.label_wait is None else spec.label_wait
         self._counts = {"labelled": 0, "defaulted": 0, "late": 0}
-        self._pending = Pending(_Awaiting, spec.pending)
-        self._recent = Recent(_Done, min(spec.pending, 100_000))
-        self._early = Early(spec.early, 1_000)
-        self._features: dict[EntryId, dict[str, Any]] = {}
+        wait = float("inf") if spec.label_wait is None else spec.label_wait
+        self._unlabelled = Unlabelled(wait, spec.early, spec.pending)
         self._index: dict[str, bytes | None] = {}
         self._made_by = _made_by(spec)
         self._size = 0
@@ -93,6 +68,11 @@ class ModelLearner:
     def learned(self) -> int:
         """Labels learned; events, where the task learns without labels."""
         return self._model.state.learned
+
+    @property
+    def pending(self) -> int:
+        """Predictions that wait for their label, and labels that wait for their prediction."""
+        return self._unlabelled.count
 
     @property
     def frozen(self) -> bool:
@@ -245,8 +225,8 @@ class ModelLearner:
                 self._warn(entry, alarms, reports)
             return
         reports.append(Predicted(id=event.id, prediction=guess.value, score=guess.score))
-        self._await(entry, event, at, checked, guess)
-        for early in self._early.take(scoped_id(event.id, event.key)):
+        self._unlabelled.begin(entry, event, at, guess, checked, schema.added(event.features, checked))
+        for early in self._unlabelled.take_early(scoped_id(event.id, event.key)):
             self._fold(early, decode(early.payload), reports)
 
     def _went(self, entries: Sequence[Entry], count: int) -> None:
@@ -279,8 +259,7 @@ class ModelLearner:
         return reports
 
     def _is_known(self, entry: Entry, event: Observed, reports: list[Report]) -> bool:
-        name = scoped_id(event.id, event.key)
-        if name not in self._pending and self._recent.get(name) is None:
+        if scoped_id(event.id, event.key) not in self._unlabelled:
             return False
         reports.append(self._set_aside(entry, f"the prediction {event.id!r} was made already", "id"))
         return True
@@ -290,38 +269,19 @@ class ModelLearner:
         state = "labelled" if learn else "scored"
         return Scored(id=event_id, prediction=guess.value, label=y, error=error, state=state)
 
-    def _await(self, entry: Entry, event: Observed, at: float, checked: dict[str, Any], guess: Guess) -> None:
-        probabilities = None if guess.probabilities is None else [(c, float(p)) for c, p in guess.probabilities.items()]
-        waiting = _Awaiting(
-            entry=entry.id,
-            deadline=at + self._wait,
-            key=event.key,
-            value=guess.value,
-            probabilities=probabilities,
-            score=guess.score,
-            interval=guess.interval,
-            learn=event.learn,
-            at=at,
-            added=self.schema.added(event.features, checked),
-        )
-        self._pending.put(scoped_id(event.id, event.key), waiting)
-        self._features[entry.id] = checked
-        self._count_pending()
-
     def _take_label(self, entry: Entry, event: Labelled, reports: list[Report]) -> None:
         name = scoped_id(event.id, event.key)
         y = self._model.label(event.label)
-        waiting = self._pending.get(name)
+        waiting = self._unlabelled.get(name)
         if waiting is None:
             self._unmatched(entry, event, y, reports)
             return
-        checked = self._features.get(waiting.entry)
+        checked = self._unlabelled.features(waiting)
         if checked is None:
             reports.append(self._set_aside(entry, f"the features of {event.id!r} are gone from the log", "id"))
             return
-        probabilities = None if waiting.probabilities is None else dict(waiting.probabilities)
-        guess = Guess(waiting.value, probabilities, waiting.score, waiting.interval)
-        self._stop_waiting(name, waiting, _Done("labelled"))
+        guess = waiting.guess
+        self._unlabelled.finish(name, waiting, Done("labelled"))
         # Learning takes the features that were predicted with, whatever is known by now.
         x = self.schema.encode(checked)
         error, alarms = self._model.meet(waiting.key, x, y, guess, learn=waiting.learn)
@@ -332,37 +292,23 @@ class ModelLearner:
 
     def _unmatched(self, entry: Entry, event: Labelled, y: Any, reports: list[Report]) -> None:
         name = scoped_id(event.id, event.key)
-        done = self._recent.get(name)
+        done = self._unlabelled.done(name)
         if done is None:
-            self._early.put(name, entry, self.place.now)
-            self._count_pending()
+            self._unlabelled.put_early(name, entry, self.place.now)
         elif done.state == "defaulted":
-            self._recent.put(name, _Done("late", done.value))
+            self._unlabelled.mark(name, Done("late", done.value))
             self._counts["late"] += 1
             reports.append(Scored(id=event.id, prediction=done.value, label=y, state="late"))
         else:
             reports.append(self._set_aside(entry, f"the prediction {event.id!r} was labelled already", "id"))
 
-    def _stop_waiting(self, name: str, waiting: _Awaiting, done: _Done) -> None:
-        self._pending.pop(name)
-        self._features.pop(waiting.entry, None)
-        self._recent.put(name, done)
-        self._count_pending()
-
     def _end_waits(self, reports: list[Report]) -> None:
-        for name, waiting in self._pending.ended(self.place.now):
-            self._stop_waiting(name, waiting, _Done("defaulted", waiting.value))
+        for name in self._unlabelled.ended(self.place.now):
             self._counts["defaulted"] += 1
             reports.append(Settled(id=bare_id(name), state="defaulted", closed=True))
-        for early in self._early.ended(self.place.now):
-            self._give_up(early, reports)
-        self._count_pending()
-
-    def _give_up(self, early: Entry, reports: list[Report]) -> None:
-        reports.append(self._set_aside(early, "no prediction waits under its id, or it was made too long ago", "id"))
-
-    def _count_pending(self) -> None:
-        self.pending = len(self._pending) + len(self._early)
+        gone = "no prediction waits under its id, or it was made too long ago"
+        ended = self._unlabelled.ended_early(self.place.now)
+        reports.extend(self._set_aside(early, gone, "id") for early in ended)
 
     def _replay(self, entry: Entry, event: Replayed, reports: list[Report]) -> None:
         try:
@@ -405,7 +351,8 @@ class ModelLearner:
 
     def dump(self) -> bytes:
         """The snapshot: everything but the parts."""
-        state = (self.place, self.pending, self._counts, self.alarms, self._early.dump(), self._model.state)
+        pending, early = self._unlabelled.dump()
+        state = (self.place, pending, self._counts, self.alarms, early, self._model.state)
         data = pickling.dumps(state)
         if not self.spec.hash_seeded:
             # What was dumped is slow from now on, what is loaded is as fast as new: see `online.pickling`.
@@ -424,14 +371,14 @@ class ModelLearner:
         if made_by != _made_by(spec):
             raise Stale(f"the snapshot is of {made_by}, the model of {_made_by(spec)}: replay the log")
         learner = cls(spec, parts)
-        learner.place, learner.pending, learner._counts, learner.alarms, early, model = pickling.loads(state)
-        learner._early.restore(early)
+        learner.place, pending, learner._counts, learner.alarms, early, model = pickling.loads(state)
+        learner._unlabelled.load(pending, early)
         learner._model.restore(model)
         return learner
 
     def changes(self) -> dict[str, bytes | None]:
         """The parts that changed since this was asked last."""
-        return self._pending.changes() | self._recent.changes() | self._model.changes()
+        return self._unlabelled.changes() | self._model.changes()
 
     def index(self) -> dict[str, bytes | None]:
         """The index fields that changed since this was asked last."""
@@ -440,27 +387,19 @@ class ModelLearner:
 
     def oldest(self) -> EntryId | None:
         """The oldest prediction that waits for its label."""
-        return self._pending.oldest()
+        return self._unlabelled.oldest()
 
     def deadline(self) -> float:
         """When the next wait is over, in event time; infinite where none will be."""
-        return min(self._pending.deadline(), self._early.deadline())
+        return self._unlabelled.deadline()
 
     def restore(self, parts: Mapping[str, bytes]) -> None:
         """Take the parts back, after `load`."""
-        self._pending.restore(parts)
-        self._recent.restore(parts)
+        self._unlabelled.restore(parts)
 
     def remember(self, entries: Iterable[Entry]) -> None:
         """Take the features of waiting predictions back, after `restore`."""
-        wanted = self._pending.by_entry()
-        for entry in entries:
-            if entry.id in wanted:
-                event = decode(entry.payload)
-                if isinstance(event, Observed):
-                    waiting = self._pending.get(wanted[entry.id])
-                    added = None if waiting is None else waiting.added
-                    self._features[entry.id] = self.schema.recall(event.features, added)
+        self._unlabelled.remember(entries, self.schema.recall)
 
 
 def _expected(entry: Entry, number: int) -> Observed | None:
