@@ -160,6 +160,37 @@ class Released(_Event, frozen=True, tag="released/1"):
     at: float | None = None
 
 
+class Switched(_Event, frozen=True, tag="switched/1"):
+    """From now on the candidate ``champion`` of a model answers; by whom, and why.
+
+    The report of it says also who answered ``before``; the declared rule reports alone, as the actor ``rule``.
+    """
+
+    id: str
+    champion: str
+    before: str = ""
+    actor: str = ""
+    reason: str = ""
+    at: float | None = None
+
+
+class Compared(_Event, frozen=True, tag="compared/1"):
+    """Report: what the comparison of a challenger with the champion found, after the ``labels`` announced.
+
+    ``verdict`` is ``better``, ``worse`` or ``not told apart``, of the challenger; ``difference`` is the champion's mean
+    error less the challenger's, between ``low`` and ``high``.
+    """
+
+    id: str
+    challenger: str
+    verdict: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    labels: int
+
+
 class Predicted(_Event, frozen=True, tag="predicted/1"):
     """Report: the fold's own prediction for an observation whose label is not known yet."""
 
@@ -212,8 +243,10 @@ class Missed(_Event, frozen=True, tag="missed/1"):
     count: int
 
 
-Event: TypeAlias = Observed | Labelled | Decided | Rewarded | Activated | Ticked | Replayed | Drifted | Released
-Report: TypeAlias = Predicted | Scored | Settled | Drifted | Rejected | Missed
+Event: TypeAlias = (
+    Observed | Labelled | Decided | Rewarded | Activated | Ticked | Replayed | Drifted | Released | Switched
+)
+Report: TypeAlias = Predicted | Scored | Settled | Drifted | Switched | Compared | Rejected | Missed
 
 _encoder = msgspec.msgpack.Encoder()
 _canonical = msgspec.msgpack.Encoder(order="sorted")
@@ -225,7 +258,9 @@ class _Tag(Struct):
     """The tag alone, to name it in an error."""
 
     type: str = ""
-    known: ClassVar[str] = "observed labelled decided rewarded activated ticked replayed drifted released, version 1"
+    known: ClassVar[str] = (
+        "observed labelled decided rewarded activated ticked replayed drifted released switched, version 1"
+    )
 
 
 def encode(event: Event) -> bytes:

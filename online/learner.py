@@ -7,6 +7,7 @@ from msgspec import UNSET
 from river.__version__ import __version__ as river_version
 
 from online import pickling
+from online.candidates import CandidateError, Candidates
 from online.drift import Alarm
 from online.events import (
     Drifted,
@@ -20,6 +21,7 @@ from online.events import (
     Scalar,
     Scored,
     Settled,
+    Switched,
     Ticked,
     bare_id,
     decode,
@@ -32,11 +34,12 @@ from online.features import FeatureError, Schema
 from online.fold import Parts, Place, Stale, reject_field, rejection
 from online.log import Entry, EntryId
 from online.model import Model, Prediction
+from online.outlook import Outlook
 from online.specs import ModelSpec
 from online.tasks import Guess, LabelError
-from online.unlabelled import Done, Unlabelled
+from online.unlabelled import Done, Said, Unlabelled
 
-LAYOUT = 2
+LAYOUT = 3
 """What a snapshot is made of: another number where that changes, so that older ones are replaced by a replay."""
 
 
@@ -51,7 +54,8 @@ class ModelLearner:
         self.spec = spec
         self.place = Place()
         self.alarms: list[Drifted] = []
-        self._model = Model(spec, parts)
+        self.outlook = Outlook.of(spec)
+        self.candidates = Candidates(spec, parts)
         self._counts = {"labelled": 0, "defaulted": 0, "late": 0}
         wait = float("inf") if spec.label_wait is None else spec.label_wait
         self._unlabelled = Unlabelled(wait, spec.early, spec.pending)
@@ -63,6 +67,10 @@ class ModelLearner:
     def schema(self) -> Schema:
         """The features as they are known now."""
         return self._model.state.schema
+
+    @property
+    def _model(self) -> Model:
+        return self.candidates.current
 
     @property
     def learned(self) -> int:
@@ -131,7 +139,7 @@ class ModelLearner:
         done in one loop here, which halves the learner's own time. Where it raises, the state must be dropped, and
         `apply` will give the reason.
         """
-        lane = self._model.lane()
+        lane = None if self.candidates.challenged else self._model.lane()
         if lane is None:
             return 0
         model, task, metrics, baseline, watch = lane
@@ -187,6 +195,8 @@ class ModelLearner:
             reports.append(self._set_aside(entry, str(error), f"features.{error.field}"))
         except LabelError as error:
             reports.append(self._set_aside(entry, str(error), "label"))
+        except CandidateError as error:
+            reports.append(self._set_aside(entry, str(error), "champion"))
 
     def _take_other(self, entry: Entry, event: Any, reports: list[Report]) -> None:
         match event:
@@ -194,6 +204,8 @@ class ModelLearner:
                 self._take_label(entry, event, reports)
             case Replayed():
                 self._replay(entry, event, reports)
+            case Switched():
+                reports.append(self.candidates.switch(event))
             case Ticked():
                 pass
             case _:
@@ -214,8 +226,10 @@ class ModelLearner:
             model.remember(event.key, at, checked)
             if model.observes:
                 self._warn(entry, model.observe(event.key, event.features, checked, x, guess), reports)
+        others = self.candidates.guesses(x)
         if y is not None:
             error, alarms = model.meet(event.key, x, y, guess, learn=event.learn)
+            found = self.candidates.meet(x, y, others, error, learn=event.learn, at=self.place.now) if others else []
             if event.learn:
                 model.remember_label(event.key, at, checked, y)
             self._counts["labelled"] += 1
@@ -223,9 +237,11 @@ class ModelLearner:
             reports.append(Scored(id=event.id, prediction=guess.value, label=y, error=error, state=state))
             if alarms:
                 self._warn(entry, alarms, reports)
+            reports += found
             return
         reports.append(Predicted(id=event.id, prediction=guess.value, score=guess.score))
-        self._unlabelled.begin(entry, event, at, guess, checked, schema.added(event.features, checked))
+        said = Said(self.candidates.champion, guess, others, self.outlook.note(event, self.candidates.champion, guess))
+        self._unlabelled.begin(entry, event, at, said, checked, schema.added(event.features, checked))
         for early in self._unlabelled.take_early(scoped_id(event.id, event.key)):
             self._fold(early, decode(early.payload), reports)
 
@@ -280,15 +296,18 @@ class ModelLearner:
         if checked is None:
             reports.append(self._set_aside(entry, f"the features of {event.id!r} are gone from the log", "id"))
             return
-        guess = waiting.guess
+        said = waiting.said
         self._unlabelled.finish(name, waiting, Done("labelled"))
         # Learning takes the features that were predicted with, whatever is known by now.
         x = self.schema.encode(checked)
+        guess = said.of(self.candidates.champion)
         error, alarms = self._model.meet(waiting.key, x, y, guess, learn=waiting.learn)
+        self.outlook.settle(said, y)
         if waiting.learn:
             self._model.remember_label(waiting.key, waiting.at, checked, y)
         reports.append(self._scored(event.id, y, guess, error, learn=waiting.learn))
         self._warn(entry, alarms, reports)
+        reports += self.candidates.meet(x, y, said.by_name, error, learn=waiting.learn, at=self.place.now)
 
     def _unmatched(self, entry: Entry, event: Labelled, y: Any, reports: list[Report]) -> None:
         name = scoped_id(event.id, event.key)
@@ -352,11 +371,12 @@ class ModelLearner:
     def dump(self) -> bytes:
         """The snapshot: everything but the parts."""
         pending, early = self._unlabelled.dump()
-        state = (self.place, pending, self._counts, self.alarms, early, self._model.state)
+        contest = self.candidates.dump()
+        state = (self.place, pending, self._counts, self.alarms, early, self.outlook, contest)
         data = pickling.dumps(state)
         if not self.spec.hash_seeded:
             # What was dumped is slow from now on, what is loaded is as fast as new: see `online.pickling`.
-            self._model.restore(pickling.loads(data)[-1])
+            self.candidates.restore(pickling.loads(data)[-1])
         self._size = len(data)
         return pickling.dumps((self._made_by, data))
 
@@ -371,9 +391,9 @@ class ModelLearner:
         if made_by != _made_by(spec):
             raise Stale(f"the snapshot is of {made_by}, the model of {_made_by(spec)}: replay the log")
         learner = cls(spec, parts)
-        learner.place, pending, learner._counts, learner.alarms, early, model = pickling.loads(state)
+        learner.place, pending, learner._counts, learner.alarms, early, learner.outlook, contest = pickling.loads(state)
         learner._unlabelled.load(pending, early)
-        learner._model.restore(model)
+        learner.candidates.restore(contest)
         return learner
 
     def changes(self) -> dict[str, bytes | None]:

@@ -1,19 +1,62 @@
 """Predictions that wait for their labels, those that wait no more, and labels that came before their prediction."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from online.events import Observed, Scalar, decode, scoped_id
 from online.log import Entry, EntryId
 from online.pending import Early, Pending, Recent, Waiting
-from online.tasks import Guess
+from online.tasks import NOTHING, Guess
 
 Features: TypeAlias = dict[str, Any]
 
 _REMEMBERED = 100_000
 _EARLY = 1_000
+
+
+class Said(NamedTuple):
+    """What was said of a case: by the champion of the time, and by its challengers.
+
+    ``foreseen`` is the probability, as it was foreseen, that the champion is right.
+    """
+
+    champion: str
+    guess: Guess
+    others: Mapping[str, Guess] = MappingProxyType({})
+    foreseen: float | None = None
+
+    @property
+    def by_name(self) -> dict[str, Guess]:
+        """What each candidate said."""
+        return {**self.others, self.champion: self.guess}
+
+    def of(self, candidate: str) -> Guess:
+        """What one of them said; nothing where it was not asked."""
+        return self.guess if candidate == self.champion else self.others.get(candidate, NOTHING)
+
+
+class Guessed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A guess as it is stored: classes are no keys that every format can hold."""
+
+    value: Scalar = None
+    probabilities: list[tuple[Scalar, float]] | None = None
+
+    @classmethod
+    def of(cls, guess: Guess) -> "Guessed":
+        """What a challenger said."""
+        return cls(guess.value, _pairs(guess.probabilities))
+
+    @property
+    def guess(self) -> Guess:
+        """The guess that was stored."""
+        return Guess(self.value, None if self.probabilities is None else dict(self.probabilities))
+
+
+def _pairs(probabilities: Mapping[Any, float] | None) -> list[tuple[Any, float]] | None:
+    return None if probabilities is None else [(label, float(p)) for label, p in probabilities.items()]
 
 
 class Awaiting(Waiting, kw_only=True):
@@ -27,12 +70,17 @@ class Awaiting(Waiting, kw_only=True):
     learn: bool = True
     at: float = 0.0
     added: dict[str, Scalar] | None = None
+    champion: str = ""
+    others: dict[str, Guessed] | None = None
+    foreseen: float | None = None
 
     @property
-    def guess(self) -> Guess:
-        """The prediction as it was made."""
+    def said(self) -> Said:
+        """The predictions as they were made."""
         probabilities = None if self.probabilities is None else dict(self.probabilities)
-        return Guess(self.value, probabilities, self.score, self.interval)
+        guess = Guess(self.value, probabilities, self.score, self.interval)
+        others = {name: other.guess for name, other in (self.others or {}).items()}
+        return Said(self.champion, guess, others, self.foreseen)
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -65,21 +113,24 @@ class Unlabelled:
         return name in self._pending or self._recent.get(name) is not None
 
     def begin(
-        self, entry: Entry, event: Observed, at: float, guess: Guess, checked: Features, added: Features | None
+        self, entry: Entry, event: Observed, at: float, said: Said, checked: Features, added: Features | None
     ) -> None:
         """Wait for the label of a prediction made from the checked features; ``added`` are those not in the event."""
-        probabilities = None if guess.probabilities is None else [(c, float(p)) for c, p in guess.probabilities.items()]
+        guess = said.guess
         waiting = Awaiting(
             entry=entry.id,
             deadline=at + self._wait,
             key=event.key,
             value=guess.value,
-            probabilities=probabilities,
+            probabilities=_pairs(guess.probabilities),
             score=guess.score,
             interval=guess.interval,
             learn=event.learn,
             at=at,
             added=added,
+            champion=said.champion,
+            others={name: Guessed.of(other) for name, other in said.others.items()} or None,
+            foreseen=said.foreseen,
         )
         self._pending.put(scoped_id(event.id, event.key), waiting)
         self._features[entry.id] = checked
