@@ -52,6 +52,22 @@ class Actions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.n * self.factors
 
 
+class CurvePoint(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the best checkpoint of a training was worth after so many steps.
+
+    Args:
+        steps: environment steps.
+        gap: to the optimum in percent, where that is known.
+        seconds: since the training began, by its clock.
+        value: mean value.
+    """
+
+    steps: int
+    gap: float | None = None
+    seconds: float | None = None
+    value: float | None = None
+
+
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a bundle is: for which world, how its graph is read, how it came to be and what it was measured to do.
 
@@ -68,7 +84,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         metrics: what it was measured to do, by name (`value`, `gap`, `gap_greedy`, ...; gaps in percent).
         versions: libraries it was made with.
         digests: SHA-256 of the graph (`onnx`) and of what it started from (`start`).
-        curve: environment steps, and gap to the optimum in percent, while it was trained.
+        curve: what the best checkpoint was worth while it was trained, steps ascending.
     """
 
     world: Name
@@ -87,7 +103,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     metrics: dict[str, float] = {}
     versions: dict[str, str] = {}
     digests: dict[str, str] = {}
-    curve: tuple[tuple[int, float], ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
     note: str = ""
 
     @property

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,18 @@ def fields_of(family: Family) -> tuple[ObservationField, ...]:
 def _field(entry: Field) -> ObservationField:
     low, high = (float(bound) if np.isfinite(bound) else None for bound in (entry.low, entry.high))
     return ObservationField(entry.name, entry.unit, low, high, entry.doc)
+
+
+def in_shares(metrics: Mapping[str, float]) -> dict[str, float]:
+    """A card's metrics, whose gaps are percents, with gaps as shares that are named so: one unit in all JSON.
+
+    >>> in_shares({"value": 36.0, "gap": 0.5})
+    {'value': 36.0, 'gap_share': 0.005}
+    """
+    return {
+        (f"{name}_share" if name.startswith("gap") else name): value / 100 if name.startswith("gap") else value
+        for name, value in metrics.items()
+    }
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 
 from agents.vecenv import WorldVecEnv
 
-FORMAT = 2
+FORMAT = 3
 # What a replay memory is made of, by Stable-Baselines3's names.
 REMEMBERED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 

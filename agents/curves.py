@@ -1,72 +1,44 @@
-"""Learning curves: how far the best policy so far was from the optimum, step by step, kept in the bundle's card."""
+"""Learning curves: what the best policy so far was worth, step by step, as the bundle's card keeps them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Sequence
 
-import msgspec
-
-from agents.bundle import Bundle, pack, unpack
-
-Curve = tuple[tuple[int, float], ...]
-"""Environment steps and gap to the optimum in percent, steps ascending."""
+from agents.bundle import CurvePoint
 
 # A card is read by people too.
 MAX_POINTS = 200
 
 
-class Told(Protocol):
-    """What a training tells on its way."""
-
-    @property
-    def steps(self) -> int:
-        """Environment steps done."""
-
-    @property
-    def gap(self) -> float | None:
-        """Gap of the best checkpoint so far in percent, None where it is not known."""
+def ended(points: Sequence[CurvePoint], end: CurvePoint) -> tuple[CurvePoint, ...]:
+    """A curve that ends with what the card itself measured, with at most so many points as a card holds."""
+    return thinned([*(point for point in points if point.steps < end.steps), end])
 
 
-T = TypeVar("T", bound=Told)
-
-
-@dataclass
-class Recorder(Generic[T]):
-    """Keeps what a training tells whenever the gap has changed, and passes it on.
-
-    Args:
-        told: called with everything; what it answers is answered.
-    """
-
-    told: Callable[[T], bool] | None = None
-    points: list[tuple[int, float]] = field(default_factory=list)
-
-    def __call__(self, progress: T) -> bool:
-        """Take one word; False ends the training."""
-        if progress.gap is not None and (not self.points or self.points[-1][1] != progress.gap):
-            self.points.append((progress.steps, progress.gap))
-        return self.told is None or self.told(progress)
-
-
-def with_curve(bundle: Bundle, points: Sequence[tuple[int, float]]) -> Bundle:
-    """The bundle with the curve in its card, which gives it another name; ended by what the card itself measured."""
-    end = bundle.card.metrics.get("gap")
-    known = [point for point in points if point[0] < bundle.card.steps or end is None]
-    if end is not None and known:
-        known.append((bundle.card.steps, end))
-    if not known:
-        return bundle
-    card = msgspec.structs.replace(bundle.card, curve=thinned(known))
-    return unpack(pack(card, bundle.onnx, bundle.weights))
-
-
-def thinned(points: Sequence[tuple[int, float]]) -> Curve:
+def thinned(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
     """At most so many points as a card holds, evenly chosen, both ends among them.
 
-    >>> len(thinned([(step, 1.0) for step in range(1000)]))
+    >>> len(thinned([CurvePoint(step) for step in range(1000)]))
     200
     """
     if len(points) <= MAX_POINTS:
         return tuple(points)
     last = len(points) - 1
     return tuple(points[round(place * last / (MAX_POINTS - 1))] for place in range(MAX_POINTS))
+
+
+def columns(curve: Sequence[CurvePoint]) -> dict[str, list[float | None]]:
+    """A curve as JSON has it, one list for each of steps, seconds, gap (a share of the optimum) and value.
+
+    >>> columns([CurvePoint(100, 5.0, 0.5, 34.0)])
+    {'steps': [100], 'seconds': [0.5], 'gap_share': [0.05], 'value': [34.0]}
+    """
+    return {
+        "steps": [point.steps for point in curve],
+        "seconds": [point.seconds for point in curve],
+        "gap_share": [None if point.gap is None else point.gap / 100 for point in curve],
+        "value": [point.value for point in curve],
+    }
+
+
+def gaps(curve: Sequence[CurvePoint]) -> list[tuple[int, float]]:
+    """Steps and gap in percent of the points that know it."""
+    return [(point.steps, point.gap) for point in curve if point.gap is not None]

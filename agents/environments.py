@@ -18,8 +18,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from agents.algorithms import build, kind_of, outputs, served
-from agents.bundle import Actions, Bundle, Card, ObservationField, pack, unpack
+from agents.bundle import Actions, Bundle, Card, CurvePoint, ObservationField, pack, unpack
 from agents.cards import versions
+from agents.curves import ended
 from agents.export import export
 from agents.features import Layout
 from agents.networks import dump_weights
@@ -147,6 +148,7 @@ class _Run(BaseCallback):
         self.algorithm = algorithm
         self.began = self.told = clock()
         self.best, self.kept, self.compared = -np.inf, self._state(), 0
+        self.curve: list[CurvePoint] = []
 
     @property
     def seconds(self) -> float:
@@ -181,6 +183,7 @@ class _Run(BaseCallback):
         value = self.play()
         if value >= self.best:
             self.best, self.kept = value, self._state()
+            self.curve.append(CurvePoint(int(self.algorithm.num_timesteps), None, self.seconds, value))
 
     def _state(self) -> dict[str, torch.Tensor]:
         return {name: tensor.clone() for name, tensor in self.algorithm.policy.state_dict().items()}
@@ -213,7 +216,7 @@ class _Run(BaseCallback):
     def bundle(self) -> Bundle:
         """What is served."""
         environment, module = self.environment, served(self.algorithm)
-        steps = int(self.algorithm.num_timesteps)
+        steps, seconds = int(self.algorithm.num_timesteps), self.seconds
         card = Card(
             world=environment.id,
             params={},
@@ -226,8 +229,9 @@ class _Run(BaseCallback):
             seed=self.seed,
             steps=steps,
             temperature=min(self.preset.temperatures),
-            metrics={"value": self.best, "seconds": self.seconds, "steps_per_second": steps / max(self.seconds, 1e-9)},
+            metrics={"value": self.best, "seconds": seconds, "steps_per_second": steps / max(seconds, 1e-9)},
             versions=versions(),
+            curve=ended(self.curve, CurvePoint(steps, None, seconds, self.best)),
         )
         graph = export(module, len(environment.fields))
         made = unpack(pack(card, graph, dump_weights(self.algorithm.policy)))

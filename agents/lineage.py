@@ -15,9 +15,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from agents.bundle import Bundle, BundleError, pack, unpack
+from agents.curves import gaps
 
 BUNDLE_FILE, CARD_FILE = "policy.bundle", "card.json"
-CURVE = "curve.gap"
+CURVE, VALUES = "curve.gap", "curve.value"
 MAX_PARAM = 5000
 
 
@@ -77,7 +78,8 @@ class Lineage:
         tags = {"digest": bundle.digest, "code": code, **{f"version.{k}": v for k, v in card.versions.items()}}
         now = int(1000 * time.time())
         metrics = [Metric(name, value, now, card.steps) for name, value in card.metrics.items()]
-        metrics += [Metric(CURVE, gap, now, steps) for steps, gap in card.curve]
+        metrics += [Metric(CURVE, gap, now, steps) for steps, gap in gaps(card.curve)]
+        metrics += [Metric(VALUES, point.value, now, point.steps) for point in card.curve if point.value is not None]
         self._client.log_batch(run_id, params=params, tags=[RunTag(k, str(v)) for k, v in tags.items()])
         self._client.log_batch(run_id, metrics=metrics)
         with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +122,7 @@ class Lineage:
                 digest=run.data.tags.get("digest", ""),
                 code=run.data.tags.get("code", ""),
                 at=run.info.start_time / 1000,
-                metrics={name: value for name, value in run.data.metrics.items() if name != CURVE},
+                metrics={name: value for name, value in run.data.metrics.items() if name not in (CURVE, VALUES)},
             )
             for run in found
         ]

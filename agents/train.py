@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
 from agents.algorithms import build, kind_of, outputs, served
 from agents.baselines import BASELINES
-from agents.bundle import Bundle, BundleError, Card, pack, unpack
+from agents.bundle import Bundle, BundleError, Card, CurvePoint, pack, unpack
 from agents.cards import actions_of, fields_of, params_of, versions
 from agents.checkpoint import restore, save, signature
+from agents.curves import ended
 from agents.export import export
 from agents.features import Layout
 from agents.networks import anchored, dump_weights, load_weights, soften
@@ -175,6 +177,7 @@ class _Run(BaseCallback):
             load_weights(self.algorithm.policy, plan.start.weights)
         self.began = clock()
         self.best: Score | None = None
+        self.curve: list[CurvePoint] = []
         self.best_share, self.stale = 0.0, 0
         self.kept = self._state()
         self.selecting = 0.0
@@ -259,7 +262,7 @@ class _Run(BaseCallback):
         numbers = {"seconds": self.seconds, "selecting": self.selecting, "next_share": self.next_share}
         best = {"best_share": self.best_share, "stale": self.stale, "kept": self.kept}
         score = asdict(self.best) if self.best else None
-        watch = {**numbers, **best, "score": score}
+        watch = {**numbers, **best, "score": score, "curve": [astuple(point) for point in self.curve]}
         save(self.plan.checkpoint or Path(), self.algorithm, self.env, watch, self.plan.signature)
         self.saved = self.clock()
 
@@ -269,6 +272,7 @@ class _Run(BaseCallback):
         self.selecting, self.next_share = watch["selecting"], watch["next_share"]
         self.best_share, self.stale, self.kept = watch["best_share"], watch["stale"], watch["kept"]
         self.best = Score(**watch["score"]) if watch["score"] else None
+        self.curve = [CurvePoint(*point) for point in watch["curve"]]
 
     def _compare(self) -> None:
         began = self.clock()
@@ -277,6 +281,7 @@ class _Run(BaseCallback):
         self.stale += self.algorithm._n_updates > 0
         if score.beats(self.best):
             self.best, self.kept, self.best_share, self.stale = score, self._state(), self.share(), 0
+            self.curve.append(CurvePoint(self.steps, score.gap, self.seconds, score.value))
         self.selecting += self.clock() - began
 
     @property
@@ -334,7 +339,8 @@ def _released(run: _Run, actor: nn.Module, weights: bytes) -> Bundle:
 
 def _bundle(run: _Run, score: Score, actor: nn.Module, weights: bytes) -> Bundle:
     family, preset = run.family, run.preset
-    metrics = {"value": score.value, "seconds": run.seconds, "steps_per_second": run.steps / max(run.seconds, 1e-9)}
+    seconds = run.seconds
+    metrics = {"value": score.value, "seconds": seconds, "steps_per_second": run.steps / max(seconds, 1e-9)}
     gaps = {"gap": score.gap, "gap_greedy": score.gap_greedy}
     card = Card(
         world=family.world.id,
@@ -352,6 +358,7 @@ def _bundle(run: _Run, score: Score, actor: nn.Module, weights: bytes) -> Bundle
         metrics=metrics | {name: gap for name, gap in gaps.items() if gap is not None},
         versions=versions(),
         digests={"start": run.plan.start.digest} if run.plan.start else {},
+        curve=ended(run.curve, CurvePoint(run.steps, score.gap, seconds, score.value)),
     )
     return unpack(pack(card, export(actor, len(card.observation)), weights))
 

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
-from agents.bundle import Actions, ObservationField
+from agents.bundle import Actions, CurvePoint, ObservationField
 from service.deciding.registry import Registry
 
 PRICE = "/v1/decisions/price"
@@ -42,6 +42,18 @@ def test_a_registered_bundle_is_listed_and_serves_nothing_yet(service, register)
     assert [(policy["digest"], policy["role"]) for policy in listed["policies"]] == [(digest, "")]
     assert listed["release"]["incumbent"] is None
     assert served(service) == {"digest": None, "kind": "best-fixed-price"}
+
+
+def test_the_curve_of_a_bundle_is_read_back_and_gaps_are_shares(service, register):
+    points = (CurvePoint(1000, 5.0, 0.5, 34.0), CurvePoint(2000, None, 1.0, 35.0))
+    digest = register(0, curve=points, metrics={"value": 36.0, "gap": 0.5, "gap_greedy": 0.25})
+    assert service.get(f"{POLICIES}/{digest}/curve") == {
+        "steps": [1000, 2000], "seconds": [0.5, 1.0], "gap_share": [0.05, None], "value": [34.0, 35.0],
+    }  # fmt: skip
+    (listed,) = service.get(POLICIES)["policies"]
+    assert listed["metrics"] == {"value": 36.0, "gap_share": 0.005, "gap_greedy_share": 0.0025}
+    response = service.client.get(f"{POLICIES}/{'0' * 64}/curve")
+    assert (response.status_code, response.json()["errors"][0]["field"]) == (404, "digest")
 
 
 def test_a_promotion_serves_at_once_and_says_who_and_why(service, register):

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from agents.bundle import BundleError, pack, unpack
+from agents.bundle import BundleError, CurvePoint, pack, unpack
 from agents.lineage import Lineage, code_state
 from agents.runtime import load
 from agents.tabular import write_out
 from envs.worlds import make
+
+CURVE = (CurvePoint(0, 10.0, 0.1, 2.0), CurvePoint(1000, 9.0, 0.2, 2.1), CurvePoint(2000, 8.0, 0.3, 2.2))
 
 
 # MLflow 3 asks SQLAlchemy 2.1 for a loader strategy that is on its way out.
@@ -19,7 +21,7 @@ from envs.worlds import make
 def test_a_training_comes_back_as_a_served_policy(tmp_path: Path) -> None:
     world = make("pricing", {"stock": 3, "periods": 4, "prices": "0.5:2:0.5"})
     exact = write_out(world, "exact")
-    bundle = unpack(pack(replace(exact.card, curve=((0, 10.0), (1000, 9.0), (2000, 8.0))), exact.onnx))
+    bundle = unpack(pack(replace(exact.card, curve=CURVE), exact.onnx))
     lineage = Lineage(tmp_path)
     run = lineage.record(bundle, "abc+")
     restored = Lineage(tmp_path).restore(run)

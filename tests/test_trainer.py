@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from agents import train
+from agents.curves import gaps
+from agents.lineage import Lineage
 from online.events import Released
 from online.log import Appended, Conflict, Draft, EntryId, LogUnavailable, Partition
 from online.memory_log import MemoryBlob, MemoryLog
@@ -89,6 +91,42 @@ def test_a_policy_that_beats_the_baseline_is_registered_and_released_with_its_re
     assert "simulation" in release.reason
     assert bench.registry.bundle(release.incumbent).card.steps >= 20_000
     assert [kind for kind, _ in bench.notes() if kind != "progress"] == ["training", "released"]
+
+
+# MLflow 3 asks SQLAlchemy 2.1 for a loader strategy that is on its way out.
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+def test_a_training_leaves_its_curve_with_the_bundle_and_itself_in_the_lineage(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, manifest(mode="apprentice"))
+    lineage = tmp_path / "lineage"
+    adapter = Adapter(
+        bench.log, bench.blob, manifest(), tmp_path, lambda: NOBODY, keep=lambda bundle: trainer.keep(bundle, lineage)
+    )
+    bench.submit("one", steps=30_000, seed=3)
+    assert adapter.turn()
+    detail = bench.job("one").detail
+    curve = gaps(bench.registry.bundle(detail["digest"]).card.curve)
+    assert curve[-1][1] < curve[0][1]
+    (kept,) = Lineage(lineage).runs()
+    assert (kept.id, kept.digest) == (detail["run"], detail["digest"])
+    assert Lineage(lineage).curve(kept.id) == curve
+
+
+def test_a_lineage_that_fails_costs_no_policy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "lineage").write_text("no folder")
+    bench = Bench(tmp_path, manifest(mode="apprentice"))
+    adapter = Adapter(
+        bench.log,
+        bench.blob,
+        manifest(),
+        tmp_path,
+        lambda: NOBODY,
+        keep=lambda bundle: trainer.keep(bundle, tmp_path / "lineage"),
+    )
+    bench.submit("one", algo="exact")
+    assert adapter.turn()
+    assert bench.job("one").state == "done"
+    assert bench.job("one").detail["run"] is None
+    assert "not in the lineage" in caplog.text
 
 
 def test_a_better_policy_is_kept_but_not_released_while_somebody_holds_the_point(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from agents import baselines, runtime
 from agents.baselines import BASELINES
 from agents.bundle import Bundle, BundleError, unpack
+from agents.curves import columns, gaps
 from agents.evaluate import Evaluation, evaluate, tabulated
 from agents.gate import paired_gain
 from agents.pages import Map, Page, on_one_scale, policy_map
@@ -84,8 +85,8 @@ def run(
     except (BundleError, StateSpaceTooLarge) as error:
         raise CommandError(str(error)) from None
     if bundle is not None:
-        result["curve"] = [{"steps": steps, "gap_share": percent / 100} for steps, percent in bundle.card.curve]
-        page = replace(page, curve=bundle.card.curve)
+        result["curve"] = columns(bundle.card.curve)
+        page = replace(page, curve=gaps(bundle.card.curve))
     result |= write_pages(page, html, plot)
     finish(result, as_json, lambda out: evaluate_ranges.show(out, result) if ranges else _show(out, result))
 

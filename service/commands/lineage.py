@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 
 from agents.bundle import Bundle, BundleError, pack
+from agents.cards import in_shares
 from service.commands import operate
-from service.commands.output import CommandError, UsageError, console, finish, gap, in_shares, shown, table
+from service.commands.output import CommandError, UsageError, console, finish, gap, shown, table
 
 FOLDER = "lineage"
 _DEFAULT = Path(".trimtab")

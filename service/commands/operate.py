@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from service.commands.output import CommandError, UsageError, finish, gap, in_shares, percent, shown, table
+from service.commands.output import CommandError, UsageError, finish, gap, percent, shown, table
 from service.outside.client import Client, ServiceError, Stop
 
 _PATIENCE_S = 2.0
@@ -23,8 +23,6 @@ def report(point: str, url: str, as_json: bool) -> None:
 def policies(point: str, url: str, as_json: bool) -> None:
     """The bundles of a point, and which of them serves."""
     result = _get(url, f"/v1/policies/{point}")
-    listed = [{**policy, "metrics": in_shares(policy["metrics"])} for policy in result["policies"]]
-    result = {**result, "policies": listed}
     finish(result, as_json, lambda out: _show_policies(out, result))
 
 

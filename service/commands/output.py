@@ -96,11 +96,3 @@ def percent(share: float | None) -> str:
 def gap(share: float | None) -> str:
     """What is missing to the best, in percent: small differences count."""
     return "–" if share is None else f"{share:.2%}"
-
-
-def in_shares(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of a card, whose gaps are percents, with gaps as shares that are named so: one unit in all JSON."""
-    return {
-        (f"{name}_share" if name.startswith("gap") else name): value / 100 if name.startswith("gap") else value
-        for name, value in metrics.items()
-    }

@@ -13,14 +13,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from agents import train as training
 from agents.baselines import BASELINES
 from agents.bundle import Bundle, BundleError, pack, unpack
-from agents.curves import Recorder, with_curve
+from agents.cards import in_shares
+from agents.curves import columns
 from agents.environments import train_environment
 from agents.presets import Preset
 from agents.tune import read_preset
 from envs import worlds
 from envs.dynamics import ParamsError, World
 from service.commands import lineage, operate
-from service.commands.output import CommandError, UsageError, console, finish, gap, in_shares, percent, shown
+from service.commands.output import CommandError, UsageError, console, finish, gap, percent, shown
 from service.outside import parameters
 from service.outside.parameters import ParameterError
 
@@ -155,24 +156,22 @@ def _watched(fit: Callable[[Callable[[training.Progress], bool]], Bundle]) -> Bu
     """Train with a bar where there is a terminal, with a line now and then where there is none."""
     terminal = console()
     if not terminal.is_terminal:
-        recorder = Recorder(_Lines(terminal))
-        return with_curve(fit(recorder), recorder.points)
-    columns = (
+        return fit(_Lines(terminal))
+    parts = (
         TextColumn("training"),
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=terminal) as bar:
+    with Progress(*parts, console=terminal) as bar:
         task = bar.add_task("", total=1.0)
 
         def tell(progress: training.Progress) -> bool:
             bar.update(task, completed=progress.steps / max(progress.total, 1), description=_in_words(progress))
             return True
 
-        recorder = Recorder(tell)
-        return with_curve(fit(recorder), recorder.points)
+        return fit(tell)
 
 
 class _Lines:
@@ -207,7 +206,7 @@ def _result(bundle: Bundle, path: Path, register: str | None) -> dict[str, Any]:
         "steps": card.steps,
         "temperature": card.temperature,
         "metrics": in_shares(card.metrics),
-        "curve": [{"steps": steps, "gap_share": percents / 100} for steps, percents in card.curve],
+        "curve": columns(card.curve),
         "registered": register,
     }
 

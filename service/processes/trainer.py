@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from agents import runtime
 from agents.bundle import Bundle, pack
+from agents.cards import in_shares
 from agents.checkpoint import CheckpointError
 from agents.evaluate import Evaluation, evaluate
 from agents.gate import Verdict, simulation_gate
@@ -41,6 +42,7 @@ from service.settings import Settings
 T = TypeVar("T")
 
 NAME = "adapter"
+LINEAGE = "lineage"
 
 _IDLE_S = 0.5
 _SAY_EVERY_S = 15.0
@@ -92,6 +94,7 @@ class Adapter:
         folder: Where a training keeps its checkpoint, from which the next adapter goes on.
         stopping: Whether to stop soon; a job under way is left and taken up again by the next adapter.
         secret: Opens the learners' snapshots.
+        keep: Keeps a training in the lineage, and says its run there.
         name: Who claims the jobs. One adapter per name.
     """
 
@@ -104,6 +107,7 @@ class Adapter:
         stopping: Callable[[], bool],
         *,
         secret: bytes = b"",
+        keep: Callable[[Bundle], str | None] = lambda _: None,
         name: str = NAME,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +120,7 @@ class Adapter:
         self._loops = Loops(Shared(log, blob, self._registry, secret))
         self._loops.follow(self._points)
         self._stopping = stopping
+        self._keep = keep
         self._name = name
         self._started = time.time()
         self._may_be_cut = False
@@ -178,10 +183,10 @@ class Adapter:
             raise OrderError(f"the manifest has no point {job.point!r} any more; it has: {', '.join(self._points)}")
         point = self._points[job.point]
         bundle = self._train(job, point)
-        at = time.time()
+        at, kept = time.time(), {"run": self._keep(bundle)}
         if job.kind == RETRAIN:
-            return {"digest": self._insist(lambda: self._register(job, point, bundle))}
-        return self._insist(lambda: self._offer(job, point, bundle, at))
+            return {"digest": self._insist(lambda: self._register(job, point, bundle)), **kept}
+        return self._insist(lambda: self._offer(job, point, bundle, at)) | kept
 
     def _train(self, job: Job, point: Point) -> Bundle:
         order = read(job.params)
@@ -277,7 +282,7 @@ class Adapter:
         """
         share = progress.steps / max(progress.total, 1)
         try:
-            current = self._registry.update(replace(job, progress=share, detail=asdict(progress)))
+            current = self._registry.update(replace(job, progress=share, detail=in_shares(asdict(progress))))
             self._beat({"job": job.id, "progress": share})
             if time.monotonic() >= self._say_at:
                 self._say_at = time.monotonic() + _SAY_EVERY_S
@@ -313,6 +318,18 @@ def in_words(point: str, progress: Progress) -> str:
     return ", ".join(words)
 
 
+def keep(bundle: Bundle, folder: Path) -> str | None:
+    """Keep a training in the lineage of this folder; a lineage that fails costs no policy."""
+    # MLflow takes seconds to load, and an adapter without a job does without it.
+    from agents.lineage import Lineage, code_state
+
+    try:
+        return Lineage(folder).record(bundle, code_state(Path.cwd()))
+    except Exception:  # noqa: BLE001 - SQLAlchemy, MLflow and the disk each raise their own
+        _log.exception("the training of %s is not in the lineage", bundle.digest[:12])
+        return None
+
+
 def run(settings: Settings) -> None:
     """Work until SIGTERM. A Redis that is away is waited for."""
     manifest = load(settings.manifest)
@@ -321,7 +338,15 @@ def run(settings: Settings) -> None:
     client = connect(settings.redis or "", password)
     log = RedisLog(client, window=settings.window)
     secret = settings.secret.get_secret_value().encode()
-    adapter = Adapter(log, RedisBlob(client), manifest, settings.data / "training", stop.is_set, secret=secret)
+    adapter = Adapter(
+        log,
+        RedisBlob(client),
+        manifest,
+        settings.data / "training",
+        stop.is_set,
+        secret=secret,
+        keep=partial(keep, folder=settings.data / LINEAGE),
+    )
 
     def asked(*_: object) -> None:
         stop.set()

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
-from msgspec import Meta, Struct, to_builtins
+from msgspec import Meta, Struct, convert, to_builtins
 from msgspec.structs import replace
 
 from agents.bundle import BundleError, unpack
+from agents.cards import in_shares
+from agents.curves import columns
 from agents.foreign import packed
 from agents.probe import probe
 from online.events import Released
@@ -105,6 +107,22 @@ class PoliciesAnswer(Struct, frozen=True):
     held: Hold | None
 
 
+class CurveAnswer(Struct, frozen=True):
+    """What the best checkpoint of a bundle's training was worth, point by point; empty where it did not learn.
+
+    Attributes:
+        steps: Environment steps.
+        seconds: Since the training began.
+        gap_share: What is missing to the optimum, as a share of it; `null` where that is not known.
+        value: Mean value.
+    """
+
+    steps: list[int]
+    seconds: list[float | None]
+    gap_share: list[float | None]
+    value: list[float | None]
+
+
 class ReleasesAnswer(Struct, frozen=True):
     """Everything that has served a point, the newest first."""
 
@@ -151,6 +169,12 @@ class Policies:
         point = self._point(call)
         history = await self._api.store.ask(lambda store: store.registry.history(point.name, point.spec.mode))
         return reply(ReleasesAnswer(history[::-1]))
+
+    async def curve(self, call: Call) -> Answer:
+        """How a bundle of the point came to be what it is: its learning curve, as its card keeps it."""
+        point, digest = self._point(call), call.path["digest"]
+        found = await self._registered(point, digest)
+        return reply(convert(columns(found.card.curve), CurveAnswer))
 
     async def register(self, call: Call) -> Answer:
         """Stores a bundle for the point, once it has kept the laws of policies in a process of its own.
@@ -232,14 +256,21 @@ class Policies:
 
     async def _known(self, point: Point, digest: str | None) -> None:
         """Refuses a digest that was never registered for the point."""
-        if digest is None:
-            return
-        bundles = await self._api.store.ask(lambda store: store.registry.bundles(point.name))
-        known = tuple(bundle.digest for bundle in bundles)
-        if digest not in known:
+        if digest is not None:
+            await self._registered(point, digest)
+
+    async def _registered(self, point: Point, digest: str) -> Registered:
+        """The bundle of the point with this digest, refused where it was never registered."""
+        bundles = {
+            bundle.digest: bundle
+            for bundle in await self._api.store.ask(lambda store: store.registry.bundles(point.name))
+        }
+        known = tuple(bundles)
+        if digest not in bundles:
             there = f"there are: {', '.join(name[:12] for name in known)}" if known else "there are none yet"
             detail = f"No bundle {digest[:12]} is registered for {point.name!r}; {there}."
             raise ProblemError("unknown-policy", detail, Fault("digest", "a registered bundle's digest", digest, known))
+        return bundles[digest]
 
     async def _release(self, point: Point, order: Order, step: Step) -> Answer:
         """Takes one step from where the point stands, and answers when this process serves it."""
@@ -278,11 +309,13 @@ class Policies:
         base = "/v1/policies/{point}"
         register = {**ordered, "request": _SCHEMA, "consumes": BUNDLE, "query": notes, "status": 201, "example": None}
         bring = {**ordered, "request": ImportOrder, "status": 201, "example": None}
+        curve = {**looked, "problems": ("unknown-point", "unknown-policy", "unavailable")}
         mode = {**ordered, "request": ModeOrder, "example": {"mode": "live", "reason": "trial is over"}}
         train = {**ordered, "request": TrainOrder, "status": 202}
         return [
             Operation("GET", base, "List policies", self.listed, PoliciesAnswer, **looked),
             Operation("GET", f"{base}/releases", "List releases", self.releases, ReleasesAnswer, **looked),
+            Operation("GET", f"{base}/{{digest}}/curve", "Learning curve", self.curve, CurveAnswer, **curve),
             Operation("POST", base, "Register a bundle", self.register, RegisteredAnswer, **register),
             Operation("POST", f"{base}/import", "Import a model", self.bring, RegisteredAnswer, **bring),
             Operation("POST", f"{base}/promote", "Promote", self.promote, Release, request=PromoteOrder, **ordered),
@@ -305,7 +338,7 @@ def _summary(bundle: Registered, release: Release) -> PolicySummary:
         kind=card.kind,
         algo=card.algo,
         steps=card.steps,
-        metrics=card.metrics,
+        metrics=in_shares(card.metrics),
         params=to_builtins(card.params),
         ranges=card.ranges,
         at=bundle.at,
