@@ -18,6 +18,7 @@ from online.events import (
     encode,
 )
 from online.fold import replay_of
+from online.foreseen import Estimated
 from online.log import Conflict, Draft, EntryId, token
 from service.deciding.declarations import BreakingError, Declared, check_model
 from service.deciding.live_specs import progress_of
@@ -29,6 +30,7 @@ from service.http.decoding import Decoder
 from service.http.operations import Answer, Call, Operation, Parameter, flag, integer, reply
 from service.http.problems import NOTHING, Fault, ProblemError, invalid, shown
 from service.manifest import ManifestError, parse_model
+from service.routes.champions import ChallengerState, ComparisonState, challengers, comparison
 from service.routes.decisions import WriteAnswer, conflict
 from service.routes.predictions import partition_of
 
@@ -55,6 +57,14 @@ class ModelSummary(Struct, frozen=True):
     drift: bool
 
 
+class LabelsWanted(Struct, frozen=True):
+    """The budget of labels, and how much of it was spent: a prediction in `predictions` was asked a label for."""
+
+    budget: float
+    predictions: int
+    wanted: int
+
+
 class ModelDescription(Struct, frozen=True):
     """Everything about a model.
 
@@ -62,6 +72,11 @@ class ModelDescription(Struct, frozen=True):
         baseline: What simple rules reach on the same labels; a model that does not beat them is worth nothing.
         drift: Whether any of the latest alarms came within the last thousand entries.
         lag: Entries that the learner has not seen yet.
+        champion: The candidate that answers; `declared` is the model's own pipeline.
+        comparison: Left `null` where there are no challengers.
+        estimated: The accuracy of the last predictions, before their labels: an estimate, to be believed while
+            `calibrated`. `gap` is how far earlier estimates were off. `null` where it cannot be told.
+        labels_wanted: Left `null` where the model has no `label_budget`.
     """
 
     name: str
@@ -77,6 +92,11 @@ class ModelDescription(Struct, frozen=True):
     drift: bool
     lag: int
     entry: str
+    champion: str
+    challengers: list[ChallengerState]
+    comparison: ComparisonState | None
+    estimated: Estimated | None
+    labels_wanted: LabelsWanted | None
 
 
 class ModelsAnswer(Struct, frozen=True):
@@ -309,6 +329,7 @@ def summary(model: ServedModel) -> ModelSummary:
 def description(model: ServedModel) -> ModelDescription:
     """A model in full."""
     learner, spec = model.learner, model.spec
+    buyer = learner.outlook.buyer
     taken = {name: feature.allowed for name, feature in (spec.features or {}).items()}
     return ModelDescription(
         name=spec.name,
@@ -324,6 +345,11 @@ def description(model: ServedModel) -> ModelDescription:
         drift=model.is_drifting,
         lag=model.progress.lag,
         entry=str(model.progress.cursor),
+        champion=learner.candidates.champion,
+        challengers=challengers(learner),
+        comparison=comparison(learner),
+        estimated=learner.outlook.estimated(),
+        labels_wanted=None if buyer is None else LabelsWanted(buyer.budget, buyer.seen, buyer.bought),
     )
 
 

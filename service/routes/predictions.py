@@ -110,6 +110,8 @@ class Predictions:
         if request.after is not None:
             model = await self._caught_up(name, request.after)
         prediction = await self._ask(model, request)
+        event_id = request.id or self._api.new_id()
+        wanted = model.learner.outlook.ask(event_id, prediction.probabilities) if request.learn else None
         served = Served(
             value=prediction.value,
             probabilities=prediction.probabilities,
@@ -117,8 +119,8 @@ class Predictions:
             learned=model.learner.learned,
             entry=str(model.progress.cursor),
             drift=model.is_drifting,
+            label_wanted=wanted,
         )
-        event_id = request.id or self._api.new_id()
         self._api.telemetry.prediction(name, request.learn)
         if not request.learn:
             return reply(_predicted(event_id, served, model.progress.cursor, self._api.clock(), None))

@@ -1,0 +1,129 @@
+"""Champion and challengers: how the candidates of a model stand, and the operator's call to switch."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from online.comparison import Finding
+from online.events import Switched, digest, draft_id, encode
+from online.learner import ModelLearner
+from online.log import Conflict, Draft, token
+from service.http.api import Api
+from service.http.decoding import Decoder
+from service.http.operations import Answer, Call, Operation, reply
+from service.http.problems import invalid
+from service.routes.decisions import WriteAnswer, conflict
+from service.routes.predictions import partition_of
+
+
+class ChallengerState(Struct, frozen=True):
+    """A pipeline that learns beside the champion, scored on the same labels.
+
+    Attributes:
+        trouble: Why it is out of the comparison; `null` where it is not.
+        finding: What the last finished comparison found of it.
+    """
+
+    name: str
+    learned: int
+    metrics: dict[str, float]
+    trouble: str | None
+    finding: Finding | None
+
+
+class SwitchState(Struct, frozen=True):
+    """One change of the champion."""
+
+    champion: str
+    before: str
+    actor: str
+    reason: str
+    at: float | None
+
+
+class ComparisonState(Struct, frozen=True):
+    """How far the comparison is: it is judged once, after `announced` labels, at `level`; then the next one begins.
+
+    Attributes:
+        switch: Who changes the champion: `operator` alone, or also the rule that takes one found `better`.
+        switches: The last changes of the champion, the oldest first.
+    """
+
+    labels: int
+    announced: int
+    level: float
+    switch: str
+    switches: list[SwitchState]
+
+
+class ChampionOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """Makes a challenger the champion; say why."""
+
+    champion: str
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+    actor: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
+
+
+class Champions:
+    """The handler of `/v1/models/{model}/champion`."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._champion = Decoder(ChampionOrder)
+
+    async def switch(self, call: Call) -> Answer:
+        """Makes a challenger the champion: an entry of the model's log, obeyed by its learner when it comes to it."""
+        name = call.path["model"]
+        learner = self._api.model(name).learner
+        order = self._champion.decode(call.body)
+        fit = [standing.name for standing in learner.candidates.standings() if standing.trouble is None]
+        if order.champion not in fit:
+            allowed = f"one of the challengers {', '.join(fit)}" if fit else "nothing: the model has no challenger"
+            raise invalid("champion", allowed, order.champion)
+        event = Switched(
+            id=self._api.new_id(),
+            champion=order.champion,
+            actor=order.actor,
+            reason=order.reason,
+            at=self._api.clock(),
+        )
+        partition = partition_of(name)
+        draft = Draft(draft_id(event), digest([event.id, order]), encode(event))
+        result = await self._api.writer.append(partition, draft)
+        if isinstance(result, Conflict):
+            raise conflict("switch", event.id)
+        return reply(WriteAnswer(event.id, token(partition, result.entry.id)))
+
+    def operations(self) -> list[Operation]:
+        """What can be done about the champion."""
+        switch = Operation(
+            "POST",
+            "/v1/models/{model}/champion",
+            "Switch the champion",
+            self.switch,
+            WriteAnswer,
+            request=ChampionOrder,
+            problems=("unknown-model", "unavailable", "conflict", "invalid-request"),
+            scope="operate",
+        )
+        return [switch.tagged("models")]
+
+
+def challengers(learner: ModelLearner) -> list[ChallengerState]:
+    """How each challenger stands."""
+    last = {finding.challenger: finding for finding in learner.candidates.comparison.findings}
+    return [ChallengerState(*standing, last.get(standing.name)) for standing in learner.candidates.standings()]
+
+
+def comparison(learner: ModelLearner) -> ComparisonState | None:
+    """How far the comparison is; `None` where there are no challengers."""
+    if not learner.spec.challengers:
+        return None
+    plan, switches = learner.spec.comparison, learner.candidates.switches
+    return ComparisonState(
+        labels=learner.candidates.comparison.labels,
+        announced=plan.labels,
+        level=plan.level,
+        switch=plan.switch,
+        switches=[SwitchState(one.champion, one.before, one.actor, one.reason, one.at) for one in switches],
+    )
