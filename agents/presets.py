@@ -34,6 +34,10 @@ class Preset:
         epsilon: exploration of a greedy policy as served (DQN).
         buffer: transitions that DQN remembers.
         updates: gradient steps of DQN after each step of all copies.
+        softening: what logits are divided by where training goes on from another policy: a finished one is too sure of
+            itself to explore, and divided by too much it is no start any more.
+        warm_rollout, warm_batch: at most these there: of a start that is nearly right, many small updates soon make
+            what a few large ones make of none.
     """
 
     algo: str
@@ -60,6 +64,15 @@ class Preset:
     epsilon: float = 0.0
     buffer: int = 300_000
     updates: int = 1
+    softening: float = 3.0
+    warm_rollout: int = 8
+    warm_batch: int = 512
+
+    @property
+    def warm(self) -> "Preset":
+        """The same for a training that goes on from another policy."""
+        rollout, batch = min(self.rollout, self.warm_rollout), min(self.batch, self.warm_batch)
+        return replace(self, rollout=rollout, batch=batch)
 
 
 DEFAULT = Preset("ppo", discount=0.99, gae_lambda=0.95, entropy=0.005)
@@ -77,6 +90,8 @@ NETWORK = Preset(
     entropy=0.0,
     epochs=4,
     scattered=0.9,
+    warm_rollout=32,
+    warm_batch=2048,
     temperatures=(1.0, 0.3, 0.1, 0.03, 0.01),
 )
 REPLACEMENT = Preset("ppo", "replacement", discount=0.98, gae_lambda=0.9, reward_scale=3.0, horizon=200)

@@ -41,8 +41,6 @@ FIRST_SELECTION = 0.05
 # Where steps are the budget, a comparison at each such share of it: the clock must not decide what is kept.
 SELECTION_EVERY = 0.04
 SAVE_SECONDS = 5.0
-# A finished policy is too sure of itself to move: its logits are divided by this when training goes on elsewhere.
-WARM_SOFTENING = 10.0
 # Comparisons without a better checkpoint before patience may end.
 STALE = 5
 PROGRESS_SECONDS = 1.0
@@ -125,22 +123,39 @@ def train(
         raise ValueError(f"steps {steps} and minutes {minutes} were given: give one of them")
     if preset is None and (algo == "exact" or algo in BASELINES.get(world.id, ())):
         return write_out(world, algo)
-    settings = preset or preset_for(world.id, algo)
-    if len(world.actions.nvec) > 1 and kind_of(settings.algo).output == "values":
-        raise ValueError(f"an action of {world.id} is a product of {len(world.actions.nvec)} lists: use ppo or a2c")
-    if not kind_of(settings.algo).masks and _forbids(world):
-        if settings.algo != "ppo":
-            raise ValueError(f"{world.id} forbids actions in some states, which {algo} cannot heed: use maskable-ppo")
-        settings = replace(settings, algo="maskable-ppo")
+    family = Family(world, ranges or {})
+    settings = settings_for(family, preset or preset_for(world.id, algo), warm=start is not None)
     seconds = None if steps else 60 * (minutes or settings.minutes)
     torch.set_num_threads(threads)
-    family = Family(world, ranges or {})
-    if settings.shaped and settings.shaped_discount and shaping(family) is not None:
-        settings = replace(settings, discount=settings.shaped_discount)
     plan = _Plan(family, settings, seed, Budget(steps, seconds), start, checkpoint)
     run = _Run(plan, progress, clock)
     actor, weights = run.learn()
     return _released(run, actor, weights)
+
+
+def settings_for(family: Family, preset: Preset, *, warm: bool = False) -> Preset:
+    """The preset as these worlds need it: masks where actions are forbidden, and the discount of shaped rewards.
+
+    Args:
+        family: the worlds to train on.
+        preset: settings as they were given.
+        warm: whether training goes on from another policy.
+
+    Raises:
+        ValueError: an algorithm that cannot act in these worlds.
+    """
+    world, settings = family.world, preset.warm if warm else preset
+    if len(world.actions.nvec) > 1 and kind_of(settings.algo).output == "values":
+        raise ValueError(f"an action of {world.id} is a product of {len(world.actions.nvec)} lists: use ppo or a2c")
+    if not kind_of(settings.algo).masks and _forbids(world):
+        if settings.algo != "ppo":
+            raise ValueError(
+                f"{world.id} forbids actions in some states, which {settings.algo} cannot heed: use maskable-ppo"
+            )
+        settings = replace(settings, algo="maskable-ppo")
+    if settings.shaped and settings.shaped_discount and shaping(family) is not None:
+        settings = replace(settings, discount=settings.shaped_discount)
+    return settings
 
 
 @dataclass(frozen=True)
@@ -189,7 +204,7 @@ class _Run(BaseCallback):
             # What training starts from may already be the best.
             self._compare()
         if plan.start is not None and not self.resumes and kind_of(self.preset.algo).output == "logits":
-            soften(self.algorithm.policy, WARM_SOFTENING)
+            soften(self.algorithm.policy, self.preset.softening)
         self.told = self.began
 
     def _starts(self) -> Array | None:

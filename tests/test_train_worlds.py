@@ -1,5 +1,6 @@
 """Every world trains with its own features: finite everywhere, the same for a constant and an observed parameter."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 
 from agents.evaluate import evaluate
 from agents.features import FEATURES, Layout, features
+from agents.presets import preset
 from agents.ranges import Family
 from agents.runtime import load
-from agents.train import layout_of, train
+from agents.train import layout_of, settings_for, train
 from envs import exact
 from envs.dynamics import World
 from envs.worlds import make
@@ -95,3 +97,25 @@ def test_an_unknown_environment_is_scaled_by_its_bounds() -> None:
     scaled = features(Layout("Mine-v0", ("a", "b", "c"), (), {}, bounds))
     given = scaled(columns(("a", "b", "c"), np.array([[10.0, 3.0, 2.0]])))
     assert given.numpy().tolist() == [[1.0, 3.0, 2.0]]
+
+
+def test_only_shaped_rewards_are_seen_at_the_longer_discount() -> None:
+    found = preset("maintenance")
+    one, many = Family(make("maintenance"), {}), Family(make("maintenance"), {"wear": (0.05, 0.5)})
+    assert (found.discount, found.shaped_discount) == (0.98, 0.99)
+    assert settings_for(one, found).discount == 0.99
+    # Over ranges there is no potential, and without shaping none is asked for.
+    assert settings_for(many, found).discount == 0.98
+    assert settings_for(one, replace(found, shaped=False)).discount == 0.98
+    # A world with a potential whose preset asks for no other discount keeps its own.
+    assert settings_for(Family(make("pricing-network"), {}), preset("pricing-network")).discount == 1.0
+
+
+def test_a_warm_start_takes_small_steps_of_what_the_preset_says() -> None:
+    family, found = Family(make("pricing"), {}), preset("pricing")
+    warm = settings_for(family, found, warm=True)
+    assert (warm.rollout, warm.batch) == (found.warm_rollout, found.warm_batch)
+    assert replace(warm, rollout=found.rollout, batch=found.batch) == found
+    # Never longer than from scratch.
+    short = replace(found, rollout=4, batch=128)
+    assert settings_for(family, short, warm=True) == short
