@@ -20,6 +20,7 @@ from agents.policy import MAX_SECRET
 from online.log import Blob, Log
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
+from service.deciding.bandits import BanditShelf
 from service.deciding.declarations import Declarations
 from service.deciding.points import Point
 from service.deciding.registry import Registry
@@ -35,6 +36,7 @@ from service.http.protocol import Quick
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
 from service.manifest import Manifest, load
+from service.routes.bandits import Bandits
 from service.routes.beliefs import Beliefs
 from service.routes.bundles import Bundles
 from service.routes.champions import Champions
@@ -99,6 +101,7 @@ def create(
         serving=Serving(manifest, make_store, secret, clock, NAME),
         writer=Writer(make_log),
         store=StoreThread(make_store),
+        bandits=BanditShelf(secret),
         archive=StoreThread(make_store, waiting=8),
         telemetry=Telemetry(),
         secret=drawing_key(secret),
@@ -196,7 +199,7 @@ def operations_of(api: Api) -> list[Operation]:
     """Everything that can be asked, the hot routes first: routes are tried in this order."""
     hot = (Decisions(api), Predictions(api))
     looked = (Reports(api), Series(api), Beliefs(api), Bundles(api), System(api))
-    parts = (*hot, Models(api), Champions(api), Policies(api), Points(api), Jobs(api), *looked)
+    parts = (*hot, Models(api), Champions(api), Policies(api), Points(api), Bandits(api), Jobs(api), *looked)
     operations = [operation for part in parts for operation in part.operations()]
     # An id in the last place matches whatever stands there: `report` and `export` must be tried before it.
     return sorted(operations, key=lambda operation: operation.path.endswith("/{id}"))

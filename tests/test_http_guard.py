@@ -57,14 +57,14 @@ def test_a_link_from_elsewhere_may_be_followed(service):
 def test_where_the_network_is_trusted_every_name_is_its_own_but_a_post_across_sites_is_not(service):
     settings = Settings(secret="s" * 32, host="0.0.0.0", trust_network=True)
     app = create(settings, parse({}), service.make_log, service.blob)
-    scope = {"method": "POST", "headers": [(b"host", b"trimtab.example")]}
-    assert app.guard.refusal(scope) is None
-    scope["headers"].append((b"origin", b"https://evil.example"))
-    assert app.guard.refusal(scope).status == 403
+    headers = [(b"host", b"trimtab.example")]
+    assert app.guard.refusal("POST", headers) is None
+    headers.append((b"origin", b"https://evil.example"))
+    assert app.guard.refusal("POST", headers).status == 403
 
 
 def test_names_that_were_seen_do_not_pile_up():
     guard = Guard(any_host=True)
     for number in range(1000):
-        assert guard.refusal({"method": "GET", "headers": [(b"host", b"h%d" % number)]}) is None
+        assert guard.refusal("GET", [(b"host", b"h%d" % number)]) is None
     assert len(guard._good) <= 256

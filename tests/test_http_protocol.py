@@ -1,5 +1,9 @@
-"""On a real socket: answers written at once are the same answers, in order, whatever the client does."""
+"""On a real socket: answers written at once are the same answers, in order, whatever the client does.
 
+Paths under `/v1` are hot: they are answered without ASGI where the request has arrived whole, and through it otherwise.
+"""
+
+import asyncio
 import json
 import re
 import socket
@@ -14,6 +18,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from service.app import served_at
+from service.http.bodies import Bodies
+from service.http.guard import Guard
+from service.http.operations import Answer, Endpoint, Gate, Operation, ShortWay
+from service.http.telemetry import Telemetry
 
 LARGE = b"x" * 3_000_000
 
@@ -34,9 +42,38 @@ async def drip(_: Request) -> StreamingResponse:
     return StreamingResponse(parts())
 
 
+async def say(call):
+    if delay := call.query.get("delay"):
+        await asyncio.sleep(float(delay))
+    return Answer(b"%s %s" % (call.path["name"].encode(), call.body), media_type="text/plain")
+
+
+class Application(Starlette):
+    """As Trimtab's own: a hot path, taken without ASGI where that is possible."""
+
+    guard = Guard(any_host=False)
+
+    def __init__(self):
+        operation = Operation("POST", "/v1/says/{name}", "Say", say, None, request=bytes, most=1_000_000)
+        self.telemetry = Telemetry()
+        self.endpoint = Endpoint([operation], Gate(4), Bodies(seconds=0.4), self.telemetry)
+        self.short_way = ShortWay({operation.path: self.endpoint})
+        routes = [Route("/echo", echo, methods=["POST"]), Route("/large", large), Route("/drip", drip)]
+        super().__init__(routes=[*routes, Route(operation.path, self.endpoint, methods=["POST"])])
+        self.by_asgi = 0
+
+    async def __call__(self, scope, receive, send):
+        self.by_asgi += scope["type"] == "http"
+        await super().__call__(scope, receive, send)
+
+
 @pytest.fixture(scope="module")
-def port():
-    app = Starlette(routes=[Route("/echo", echo, methods=["POST"]), Route("/large", large), Route("/drip", drip)])
+def app():
+    return Application()
+
+
+@pytest.fixture(scope="module")
+def port(app):
     server = uvicorn.Server(served_at(app, "127.0.0.1", 0, "error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -61,8 +98,10 @@ def ask(port, sent, until):
         return got
 
 
-def post(body, *headers):
-    return b"\r\n".join([b"POST /echo HTTP/1.1", b"host: x", b"content-length: %d" % len(body), *headers, b"", body])
+def post(body, *headers, path=b"/echo"):
+    return b"\r\n".join(
+        [b"POST " + path + b" HTTP/1.1", b"host: x", b"content-length: %d" % len(body), *headers, b"", body]
+    )
 
 
 def test_requests_sent_ahead_are_answered_in_order(port):
@@ -103,3 +142,110 @@ def test_a_body_that_comes_in_pieces_is_one_body(port):
         while not got.endswith(body):
             got += connection.recv(65536)
     assert got.startswith(b"HTTP/1.1 200 OK")
+
+
+HOT = b"/v1/says/a"
+
+
+def directly(app, port, sent, until):
+    """What comes back, and how many requests went through ASGI."""
+    before = app.by_asgi
+    return ask(port, sent, until), app.by_asgi - before
+
+
+def test_a_hot_request_that_arrives_whole_needs_no_asgi_and_is_counted(app, port):
+    got, by_asgi = directly(app, port, post(b"body", path=HOT), b"a body$")
+    assert by_asgi == 0
+    head, _, body = got.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 200 OK"
+    assert {b"content-type: text/plain", b"content-length: 6"} <= set(lines)
+    assert any(line.startswith(b"date: ") for line in lines)
+    assert body == b"a body"
+    assert b'trimtab_http_requests_total{method="POST",route="/v1/says/{name}",status="200"}' in app.telemetry.text()
+
+
+def test_hot_requests_sent_ahead_are_answered_in_order_however_long_each_takes(app, port):
+    waits = (b"0.05", b"0", b"0.02", b"0")
+    sent = b"".join(post(b"body %d" % i, path=HOT + b"?delay=" + wait) for i, wait in enumerate(waits))
+    got, by_asgi = directly(app, port, sent, b"body 3$")
+    assert re.findall(rb"body \d", got) == [b"body %d" % number for number in range(4)]
+    # The first alone found nothing under way.
+    assert by_asgi == 3
+
+
+def test_a_connection_is_used_again_and_closed_where_the_client_asks(app, port):
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        for number in range(3):
+            connection.sendall(post(b"%d" % number, path=HOT))
+            assert connection.recv(65536).endswith(b"a %d" % number)
+    got, by_asgi = directly(app, port, post(b"last", b"connection: close", path=HOT), b"never")
+    assert got.endswith(b"\r\n\r\na last")
+    assert b"connection: close" in got
+    assert by_asgi == 0
+    old = post(b"old", path=HOT).replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert ask(port, old, b"never").endswith(b"a old")
+
+
+def test_a_hot_body_in_pieces_goes_the_long_way_to_the_same_answer(app, port):
+    sent = post(b"in pieces", path=HOT)
+    before = app.by_asgi
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        for at in range(0, len(sent), 7):
+            connection.sendall(sent[at : at + 7])
+            time.sleep(0.002)
+        assert connection.recv(65536).endswith(b"a in pieces")
+    assert app.by_asgi == before + 1
+
+
+def test_a_chunked_hot_body_is_one_body(app, port):
+    head = b"POST /v1/says/a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    got, by_asgi = directly(app, port, head + b"3\r\none\r\n4\r\n two\r\n0\r\n\r\n", b"a one two$")
+    assert got.startswith(b"HTTP/1.1 200 OK")
+    assert by_asgi == 0
+
+
+def test_a_client_that_asks_first_whether_it_may_send_is_told_so(port):
+    head = b"POST /v1/says/a HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 Continue")
+        connection.sendall(b"yes")
+        assert connection.recv(65536).endswith(b"a yes")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (post(b"x", b"origin: http://evil.example", path=HOT), 403),
+        (post(b"x" * 1_000_001, path=HOT), 413),
+        (b"POST /v1/says/a HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nnever", 408),
+        (b"POST /v1/says/a HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n", 400),
+        (post(b"x", path=b"/v1/says"), 404),
+    ],
+    ids=["foreign page", "too large", "too slow", "no HTTP", "no such path"],
+)
+def test_what_is_wrong_is_refused_as_anywhere(port, sent, status):
+    assert ask(port, sent, b"\r\n\r\n.").startswith(b"HTTP/1.1 %d" % status)
+
+
+def test_beyond_the_requests_in_flight_a_hot_request_is_refused(port):
+    sent = post(b"x", path=HOT + b"?delay=0.3")
+    waiting = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(4)]
+    for connection in waiting:
+        connection.sendall(sent)
+    time.sleep(0.1)
+    assert ask(port, post(b"y", path=HOT), b"\r\n\r\n.").startswith(b"HTTP/1.1 429")
+    for connection in waiting:
+        assert connection.recv(65536).endswith(b"a x")
+        connection.close()
+    assert ask(port, post(b"y", path=HOT), b"a y$").startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_hangs_up_leaves_nothing_behind(app, port):
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(post(b"x", path=HOT + b"?delay=0.1"))
+    connection.close()
+    time.sleep(0.3)
+    assert app.endpoint._gate.waiting == 0
+    assert ask(port, post(b"y", path=HOT), b"a y$").startswith(b"HTTP/1.1 200")

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from online.log import START, EntryId, LogUnavailable
 from service.deciding import feed
 from service.deciding.feed import Note
-from service.http.bodies import Bodies, Limits
+from service.http.bodies import Bodies
 from service.http.operations import Answer, Endpoint, Gate, Operation
 from service.http.telemetry import Telemetry
 from service.routes.system import System
@@ -189,15 +189,10 @@ async def _echo(call):
     return Answer(call.body)
 
 
-def limited(gate, limits):
-    operation = Operation("POST", "/echo", "Echo", _echo, None, request=bytes)
-    return TestClient(
-        Starlette(routes=[Route("/echo", Endpoint([operation], gate, Bodies(limits), Telemetry()), methods=["POST"])])
-    )
-
-
-def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not():
-    client = limited(Gate(8), Limits(body=1000))
+def test_a_body_that_is_too_large_for_its_operation_is_refused_whether_it_says_so_or_not():
+    operation = Operation("POST", "/echo", "Echo", _echo, None, request=bytes, most=1000)
+    endpoint = Endpoint([operation], Gate(8), Bodies(), Telemetry())
+    client = TestClient(Starlette(routes=[Route("/echo", endpoint, methods=["POST"])]))
     assert client.post("/echo", content=b"x" * 1000).status_code == 200
     assert client.post("/echo", content=b"x" * 1001).status_code == 413
     assert client.post("/echo", content=(b"x" * 100 for _ in range(11))).status_code == 413
@@ -207,7 +202,7 @@ def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not():
 @pytest.mark.parametrize("sent", [[], [b"half"]])
 def test_a_body_that_does_not_arrive_is_given_up(sent):
     operation = Operation("POST", "/echo", "Echo", _echo, None, request=bytes)
-    endpoint = Endpoint([operation], Gate(8), Bodies(Limits(seconds=0.05)), Telemetry())
+    endpoint = Endpoint([operation], Gate(8), Bodies(seconds=0.05), Telemetry())
     answers = []
     parts = list(sent)
 
@@ -228,7 +223,7 @@ def test_a_body_that_does_not_arrive_is_given_up(sent):
 def test_beyond_the_requests_in_flight_the_next_is_refused_before_it_is_read():
     operation = Operation("POST", "/echo", "Echo", _echo, None, request=bytes)
     gate = Gate(2)
-    endpoint = Endpoint([operation], gate, Bodies(Limits()), Telemetry())
+    endpoint = Endpoint([operation], gate, Bodies(), Telemetry())
     statuses, reads = [], []
 
     async def ask(number):
@@ -256,9 +251,7 @@ def test_a_handler_that_fails_answers_500_without_a_word_about_the_reason(caplog
         raise RuntimeError("secret detail")
 
     operation = Operation("GET", "/echo", "Echo", broken, None)
-    app = Starlette(
-        routes=[Route("/echo", Endpoint([operation], Gate(8), Bodies(Limits()), Telemetry()), methods=["GET"])]
-    )
+    app = Starlette(routes=[Route("/echo", Endpoint([operation], Gate(8), Bodies(), Telemetry()), methods=["GET"])])
     response = TestClient(app).get("/echo")
     assert response.status_code == 500
     assert "secret" not in response.text

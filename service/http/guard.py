@@ -5,9 +5,8 @@ make it act (cross-site request forgery), nor to read it under a name of its own
 rebinding). Programs send no `Origin` and give an address or a local name, so they never notice.
 """
 
+from collections.abc import Iterable
 from ipaddress import ip_address
-
-from starlette.types import Scope
 
 from service.http.problems import Fault, ProblemError, shown
 
@@ -26,10 +25,10 @@ class Guard:
         self._any_host = any_host
         self._good: set[bytes] = set()
 
-    def refusal(self, scope: Scope) -> ProblemError | None:
+    def refusal(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> ProblemError | None:
         """Why a request is not let in; `None` where it is."""
         host, origin, site = b"", b"", b""
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"host":
                 host = value
             elif name == b"origin":
@@ -43,7 +42,7 @@ class Guard:
                 "Use its address, or set TRIMTAB_TRUST_NETWORK=1 where the network itself keeps strangers out."
             )
             return ProblemError("foreign-page", detail, Fault("Host", allowed, shown(host.decode("latin-1"))))
-        if not (origin or site) or scope["method"] in _SAFE:
+        if not (origin or site) or method in _SAFE:
             return None
         if (origin and origin.partition(b"://")[2] != host) or site in (b"cross-site", b"same-site"):
             given = shown((origin or site).decode("latin-1"))

@@ -6,7 +6,7 @@ else; the OpenAPI document is made from the same values (`service.http.openapi`)
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from service.http.bodies import Bodies
+from service.http.bodies import MOST, Bodies, too_large
 from service.http.decoding import too_wide
 from service.http.problems import MEDIA_TYPE, Kind, ProblemError, invalid
 
@@ -48,6 +48,7 @@ class Answer(NamedTuple):
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Answer]]
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Operation:
         problems: The kinds of problem details that it may answer with, besides those of every route.
         scope: What an API key must hold to be let in.
         batch: Whether the body may be NDJSON.
+        most: Bytes that the body may have.
         others: Media types that an answer may have instead of `media_type`.
         hot: Whether it is worth a short way past FastAPI's own layers.
         limited: Whether it counts against the requests in flight; probes and metrics do not.
@@ -88,6 +90,7 @@ class Operation:
     scope: str = "read"
     tag: str = "system"
     batch: bool = False
+    most: int = MOST
     hot: bool = False
     limited: bool = True
     status: int = 200
@@ -133,6 +136,14 @@ class Gate:
         self.waiting -= 1
 
 
+class Head(NamedTuple):
+    """What comes with a request before its body: the path's names, the query as it was sent, the headers."""
+
+    path: Mapping[str, str]
+    query: bytes
+    headers: Headers
+
+
 class Endpoint:
     """The ASGI application of one path: reads a bounded body, calls the method's handler, writes its answer."""
 
@@ -144,40 +155,53 @@ class Endpoint:
         self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
         operation = self._operations["GET" if scope["method"] == "HEAD" else scope["method"]]
-        answer = await self._answer(operation, scope, receive)
-        await write(send, answer)
-        seconds = time.perf_counter() - started
-        self._observer.request(operation.path, operation.method, answer.status, seconds)
+        head = Head(scope["path_params"], scope["query_string"], scope["headers"])
+        await write(send, await self._answer(operation, head, receive))
 
-    async def _answer(self, operation: Operation, scope: Scope, receive: Receive) -> Answer:
+    def post(self, head: Head, body: bytes) -> Coroutine[Any, Any, Answer]:
+        """The answer to a POST whose body is there already."""
+        return self._answer(self._operations["POST"], head, body)
+
+    async def _answer(self, operation: Operation, head: Head, source: bytes | Receive) -> Answer:
+        started = time.perf_counter()
         entered, body = False, b""
         try:
             if operation.limited:
                 self._gate.enter()
                 entered = True
-            media_type, length = _headers(scope)
-            body = await self._bodies.read(receive, length) if operation.request is not None else b""
-            query = (
-                dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-                if scope["query_string"]
-                else {}
-            )
-            return await operation.handler(Call(scope["path_params"], query, media_type, body))
-        except ProblemError as error:
-            refusal = error
-        except OverflowError:
-            # JSON's integers have no bounds, the log's have 64 bits; nothing has been appended.
-            refusal = too_wide(body)
-        except Exception:  # noqa: BLE001 - the last line: a client sees a problem, never a traceback
-            _log.exception("%s %s failed", operation.method, operation.path)
-            refusal = ProblemError("internal", "The service failed; its log has the reason.")
+            media_type, length = _described(head.headers)
+            if operation.request is not None:
+                body = await self._body(source, length, operation.most)
+            query = dict(parse_qsl(head.query.decode("latin-1"), keep_blank_values=True)) if head.query else {}
+            answer = await operation.handler(Call(head.path, query, media_type, body))
+        except Exception as error:  # noqa: BLE001 - the last line: a client sees a problem, never a traceback
+            refusal = _refusal(operation, error, body)
+            self._observer.refusal(operation.path, refusal.kind)
+            answer = problem(refusal)
         finally:
             if entered:
                 self._gate.leave()
-        self._observer.refusal(operation.path, refusal.kind)
-        return problem(refusal)
+        self._observer.request(operation.path, operation.method, answer.status, time.perf_counter() - started)
+        return answer
+
+    async def _body(self, source: bytes | Receive, length: int | None, most: int) -> bytes:
+        if not isinstance(source, bytes):
+            return await self._bodies.read(source, length, most)
+        if len(source) > most:
+            raise too_large(most)
+        return source
+
+
+def _refusal(operation: Operation, error: Exception, body: bytes) -> ProblemError:
+    """What a client hears of an error."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, OverflowError):
+        # JSON's integers have no bounds, the log's have 64 bits; nothing has been appended.
+        return too_wide(body)
+    _log.error("%s %s failed", operation.method, operation.path, exc_info=error)
+    return ProblemError("internal", "The service failed; its log has the reason.")
 
 
 class ShortWay:
@@ -236,22 +260,27 @@ def integer(call: Call, name: str, default: int, low: int, high: int) -> int:
     return int(text)
 
 
-def _headers(scope: Scope) -> tuple[str, int | None]:
+def _described(headers: Headers) -> tuple[str, int | None]:
     """The media type, without its parameters, and the announced length of the body."""
     media_type, length = "", None
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"content-type":
-            media_type = value.decode("latin-1").partition(";")[0].strip().lower()
+            media_type = JSON if value == _JSON_TYPE[1] else value.decode("latin-1").partition(";")[0].strip().lower()
         elif name == b"content-length" and value.isdigit():
             length = int(value)
     return media_type, length
 
 
-async def write(send: Send, answer: Answer) -> None:
-    """Sends a complete response."""
+def headers_of(answer: Answer) -> list[tuple[bytes, bytes]]:
+    """The headers of a complete response."""
     kind = _JSON_TYPE if answer.media_type is JSON else (b"content-type", answer.media_type.encode("latin-1"))
     headers = [kind, (b"content-length", b"%d" % len(answer.body))]
     if answer.headers:
         headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    return headers
+
+
+async def write(send: Send, answer: Answer) -> None:
+    """Sends a complete response."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers_of(answer)})
     await send({"type": "http.response.body", "body": answer.body})
