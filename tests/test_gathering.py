@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
-from online.log import START, Conflict, Partition
+from online.log import START, Conflict, Draft, Partition
 from online.memory_log import MemoryLog
 from service.deciding.decide import Ask, decide
 from service.deciding.gathering import Gathering
@@ -96,21 +96,67 @@ def test_a_turn_in_which_what_is_served_changes_serves_each_request_as_it_was_as
     assert {one.decided.action for one in made[0::2]} == {1.0, 2.0}
 
 
-def test_too_many_at_once_are_all_told_to_come_again(served):
+def test_what_is_asked_while_others_are_appended_is_decided_together_afterwards(served):
+    async def work():
+        log = Counted()
+        writer = Writer(lambda: log)
+        gathering = Gathering(writer, SECRET)
+        asked = []
+        for turn in range(4):
+            asked += [gathering.decide(served, Ask(request(served), f"d{turn}-{i}")) for i in range(5)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        # The writer has not begun: the first five are on their way, whatever comes later waits for them.
+        assert writer.depth == 5
+        writer.start()
+        made = await asyncio.gather(*asked)
+        writer.close()
+        return log.calls, made
+
+    calls, made = asyncio.run(work())
+    assert calls == [5, 15]
+    assert all(one.outcome.fresh for one in made)
+
+
+def test_those_whose_append_fails_keep_nobody_behind_them(served):
+    class Failing(Counted):
+        def append(self, partition, drafts):
+            found = super().append(partition, drafts)
+            if len(self.calls) == 1:
+                raise ValueError("broken")
+            return found
+
+    async def work():
+        writer = Writer(Failing)
+        gathering = Gathering(writer, SECRET)
+        first = gathering.decide(served, Ask(request(served), "a"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        second = gathering.decide(served, Ask(request(served), "b"))
+        writer.start()
+        found = await asyncio.gather(first, second, return_exceptions=True)
+        writer.close()
+        return found
+
+    failed, done = asyncio.run(work())
+    assert isinstance(failed, ValueError)
+    assert done.outcome.fresh
+
+
+def test_where_too_many_writes_wait_all_are_told_to_come_again(served):
     async def work():
         writer = Writer(Counted, WriterLimits(waiting=4))
+        writer.submit(POINT, [Draft(f"a{i}", b"", b"") for i in range(4)], lambda _: None)
         gathering = Gathering(writer, SECRET)
-        first = [gathering.decide(served, Ask(request(served), f"a{i}")) for i in range(4)]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        late = await asyncio.gather(
-            *(gathering.decide(served, Ask(request(served), f"b{i}")) for i in range(2)), return_exceptions=True
-        )
+        asks = (Ask(request(served), f"b{i}") for i in range(2))
+        late = await asyncio.gather(*(gathering.decide(served, ask) for ask in asks), return_exceptions=True)
         writer.start()
-        done = await asyncio.gather(*first)
+        while writer.depth:
+            await asyncio.sleep(0.01)
+        done = await gathering.decide(served, Ask(request(served), "c"))
         writer.close()
         return late, done
 
     late, done = asyncio.run(work())
     assert [problem.status for problem in late] == [429, 429]
-    assert len(done) == 4
+    assert done.outcome.fresh

@@ -1,7 +1,7 @@
-"""Gathering: the decisions that are asked for in one turn of the event loop are made together and appended together.
+"""Gathering: the decisions that are asked for while others are being appended are made together and appended together.
 
 One evaluation of the network, one handful of array operations and one call of the log serve them all. Nobody waits for
-company: a turn ends as soon as the requests that have arrived are read.
+company: where the log is idle, a turn of the event loop ends as soon as the requests that have arrived are read.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ class Gathering:
         self._writer = writer
         self._secret = secret
         self._waiting: list[_Waiting] = []
+        self._appending = 0
 
     def decide(self, served: ServedPoint, ask: Ask) -> "asyncio.Future[Made]":
         """What is decided, once it is in the log.
@@ -49,7 +50,8 @@ class Gathering:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Made] = loop.create_future()
         self._waiting.append(_Waiting(served, ask, answer))
-        if len(self._waiting) == 1:
+        # What would only queue behind an append under way may as well be decided with what comes meanwhile.
+        if len(self._waiting) == 1 and not self._appending:
             loop.call_soon(self._decide)
         return answer
 
@@ -74,12 +76,18 @@ class Gathering:
         drafts = [Draft(draft_id(decided), digest(one.ask.request), encode(decided)) for one, decided in made]
 
         def deliver(outcomes: Sequence[Outcome] | Exception) -> None:
+            self._appending -= 1
+            # First of all, so that the log has work while the answers are written.
+            if self._waiting and not self._appending:
+                self._decide()
             for i, (one, decided) in enumerate(made):
                 _tell(one, outcomes if isinstance(outcomes, Exception) else Made(decided, outcomes[i]))
 
+        if not drafts:
+            return
+        self._appending += 1
         try:
-            if drafts:
-                self._writer.submit(partition, drafts, deliver)
+            self._writer.submit(partition, drafts, deliver)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
             deliver(error)
 
