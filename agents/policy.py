@@ -213,6 +213,8 @@ def explore(probabilities: Array, allowed: Mask, exploration: Exploration) -> Ar
 def _to_neighbours(probabilities: Array, allowed: Mask) -> Array:
     """Each action's mass moved to the nearest allowed actions below and above it; kept where it stands alone."""
     n, a = allowed.shape
+    if a > 1 and allowed.all():
+        return _to_both_sides(probabilities)
     index = np.arange(a)
     below = np.full((n, a), -1)
     below[:, 1:] = np.maximum.accumulate(np.where(allowed, index, -1), axis=1)[:, :-1]
@@ -224,6 +226,16 @@ def _to_neighbours(probabilities: Array, allowed: Mask) -> Array:
     rows = np.broadcast_to(np.arange(n)[:, None], (n, a))
     for exists, target in ((has_below, below), (has_above, above)):
         np.add.at(moved, (rows[exists], target[exists]), (probabilities / parts)[exists])
+    return moved
+
+
+def _to_both_sides(probabilities: Array) -> Array:
+    """`_to_neighbours` where every action is allowed, as nearly always: half to each side, all inwards at the ends."""
+    shares = probabilities / 2
+    shares[:, [0, -1]] = probabilities[:, [0, -1]]
+    moved = np.zeros_like(shares)
+    moved[:, :-1] = shares[:, 1:]
+    moved[:, 1:] += shares[:, :-1]
     return moved
 
 
