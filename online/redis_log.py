@@ -114,7 +114,13 @@ class RedisLog:
             arguments += (draft.id, draft.digest, header, draft.payload)
         with unavailable(f"append {len(drafts)} entries to {partition}"):
             replies = self._append((keys.entries, keys.ids, keys.meta), *arguments)
-        return [_answer(draft, replies[5 * i : 5 * i + 5], at) for i, draft in enumerate(drafts)]
+        if any(replies[::5]):
+            return [_answer(draft, replies[5 * i : 5 * i + 5], at) for i, draft in enumerate(drafts)]
+        # Nearly always all are new.
+        return [
+            _make(Appended, (_make(Entry, (_place(place), number, at, draft.id, draft.payload, True)), True))
+            for draft, place, number in zip(drafts, replies[1::5], replies[2::5], strict=True)
+        ]
 
     def read(self, partition: Partition, after: EntryId, count: int, block: float = 0.0) -> list[Entry]:
         """Up to ``count`` entries after an id, waiting up to ``block`` seconds for the first.
@@ -356,20 +362,23 @@ def _entries(found: Any) -> list[Entry]:
     return [_entry(entry_id, fields[1], int(fields[3]), fields[5], fields[7]) for entry_id, fields in found]
 
 
+def _place(entry_id: bytes) -> EntryId:
+    ms, _, seq = entry_id.partition(b"-")
+    return _make(EntryId, (int(ms), int(seq)))
+
+
 def _entry(entry_id: bytes, event_id: bytes, number: int, header: bytes, payload: bytes) -> Entry:
     stamp, _, checksum = header.partition(b" ")
     intact = checksum == b"%08x" % crc32(event_id + stamp + payload)
-    ms, _, seq = entry_id.partition(b"-")
     at = float(stamp) if intact else 0.0
     name = event_id.decode() if intact else event_id.decode("utf-8", "replace")
-    return _make(Entry, (_make(EntryId, (int(ms), int(seq))), number, at, name, payload, intact))
+    return _make(Entry, (_place(entry_id), number, at, name, payload, intact))
 
 
 def _answer(draft: Draft, reply: list[Any], at: float) -> Appended | Conflict:
     status, entry_id, number, *stored = reply
     if status == 0:
-        ms, _, seq = entry_id.partition(b"-")
-        return Appended(Entry(EntryId(int(ms), int(seq)), number, at, draft.id, draft.payload), fresh=True)
+        return Appended(Entry(_place(entry_id), number, at, draft.id, draft.payload), fresh=True)
     if not stored[0]:
         raise LogUnavailable(f"the entry {entry_id.decode()} of the remembered id {draft.id!r} is gone from the log")
     entry = _entry(entry_id, draft.id.encode(), number, *stored)
