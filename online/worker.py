@@ -205,8 +205,11 @@ class Worker:
 
     def _restore(self, fold: Fold) -> None:
         for prefix in ("pending:", "recent:"):
-            sealed = self._log.parts(self.partition, prefix)
-            fold.restore({name: open_part(self._secret, self.partition, name, data) for name, data in sealed})
+            opened: dict[str, bytes] = {}
+            for name, data in self._log.parts(self.partition, prefix):
+                opened[name] = open_part(self._secret, self.partition, name, data)
+                self._beat()
+            fold.restore(opened)
         oldest = fold.oldest()
         if oldest is not None:
             fold.remember(self._entries(oldest.before, fold.place.cursor))
@@ -218,6 +221,14 @@ class Worker:
                 raise Restarted(f"{self.partition} ends at {after}, before {last}")
             yield from (entry for entry in entries if entry.id <= last)
             after = entries[-1].id
+            self._beat()
+
+    def _beat(self) -> None:
+        """Show that this owner lives, where it is time: also while it loads or replays for longer than any patience."""
+        now = self._clock()
+        if self._epoch is not None and now - max(self._beaten, self._committed) >= self._pace.beat:
+            self._log.beat(self.partition, self._epoch)
+            self._beaten = now
 
     def _read(self, after: EntryId, count: int) -> list[Entry]:
         """Entries after an id, from the history where the log has been trimmed beyond it."""
@@ -276,9 +287,7 @@ class Worker:
             tick = Ticked(at=self._now())
             self._log.append(self.partition, [Draft(draft_id(tick), b"", encode(tick))])
             return True
-        if self._epoch is not None and now - max(self._beaten, self._committed) >= self._pace.beat:
-            self._log.beat(self.partition, self._epoch)
-            self._beaten = now
+        self._beat()
         return False
 
     def _take(self, entry: Entry, reports: list[Report]) -> None:
