@@ -191,6 +191,34 @@ class Compared(_Event, frozen=True, tag="compared/1"):
     labels: int
 
 
+class Chosen(_Event, frozen=True, tag="chosen/1"):
+    """An arm that a bandit took, with the exact ``propensity`` of it, or the ``refusal`` that says why there is none.
+
+    ``allowed`` are the arms that the caller allowed, ``None`` for all; ``rewards`` had been learned by then.
+    """
+
+    id: str
+    arm: str
+    features: dict[str, float] = {}
+    allowed: list[str] | None = None
+    probabilities: dict[str, float] | None = None
+    propensity: float | None = None
+    refusal: str | None = None
+    rewards: int = 0
+    at: float | None = None
+
+
+class Armed(_Event, frozen=True, tag="armed/1"):
+    """From now on a bandit offers ``arm``, or no more; by whom, and why."""
+
+    id: str
+    arm: str
+    offered: bool
+    actor: str = ""
+    reason: str = ""
+    at: float | None = None
+
+
 class Predicted(_Event, frozen=True, tag="predicted/1"):
     """Report: the fold's own prediction for an observation whose label is not known yet."""
 
@@ -244,7 +272,18 @@ class Missed(_Event, frozen=True, tag="missed/1"):
 
 
 Event: TypeAlias = (
-    Observed | Labelled | Decided | Rewarded | Activated | Ticked | Replayed | Drifted | Released | Switched
+    Observed
+    | Labelled
+    | Decided
+    | Rewarded
+    | Activated
+    | Ticked
+    | Replayed
+    | Drifted
+    | Released
+    | Switched
+    | Chosen
+    | Armed
 )
 Report: TypeAlias = Predicted | Scored | Settled | Drifted | Switched | Compared | Rejected | Missed
 
@@ -259,7 +298,7 @@ class _Tag(Struct):
 
     type: str = ""
     known: ClassVar[str] = (
-        "observed labelled decided rewarded activated ticked replayed drifted released switched, version 1"
+        "observed labelled decided rewarded activated ticked replayed drifted released switched chosen armed, version 1"
     )
 
 

@@ -18,6 +18,7 @@ from agents.policy import Exploration
 from envs import worlds
 from envs.dynamics import World
 from online import durations
+from online.bandit_specs import BanditSpec, bandit_spec
 from online.join import OutcomeSpec
 from online.sources import SourceSpec
 from online.specs import ModelSpec, SpecError, model_spec
@@ -102,11 +103,12 @@ class PointSpec:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a service serves, and the streams of others that it follows: models, points and sources by name."""
+    """What a service serves, and the streams of others that it follows: models, points, sources, bandits by name."""
 
     models: Mapping[str, ModelSpec] = field(default_factory=lambda: MappingProxyType({}))
     points: Mapping[str, PointSpec] = field(default_factory=lambda: MappingProxyType({}))
     sources: Mapping[str, SourceSpec] = field(default_factory=lambda: MappingProxyType({}))
+    bandits: Mapping[str, BanditSpec] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -157,6 +159,7 @@ class _Root(_Table, frozen=True):
     models: dict[str, dict[str, Any]] = {}
     points: dict[str, dict[str, Any]] = {}
     sources: dict[str, dict[str, Any]] = {}
+    bandits: dict[str, dict[str, Any]] = {}
 
 
 class _SourceTable(_Table, frozen=True):
@@ -202,7 +205,10 @@ def parse(mapping: Mapping[str, Any]) -> Manifest:
             allowed = f"models that are declared: {', '.join(models) or 'there are none'}"
             raise ManifestError(f"points.{point.name}.adapt.models", allowed, strangers[0])
     sources = {name: _source(name, table, models) for name, table in root.sources.items()}
-    return Manifest(MappingProxyType(models), MappingProxyType(points), MappingProxyType(sources))
+    bandits = {name: _bandit(name, table) for name, table in root.bandits.items()}
+    return Manifest(
+        MappingProxyType(models), MappingProxyType(points), MappingProxyType(sources), MappingProxyType(bandits)
+    )
 
 
 def parse_model(name: str, table: Mapping[str, Any]) -> ModelSpec:
@@ -211,6 +217,15 @@ def parse_model(name: str, table: Mapping[str, Any]) -> ModelSpec:
     _check_name(path, name)
     try:
         return model_spec(name, table)
+    except SpecError as error:
+        raise ManifestError(error.path, error.allowed, error.given) from None
+
+
+def _bandit(name: str, table: Mapping[str, Any]) -> BanditSpec:
+    """One bandit's table."""
+    _check_name(f"bandits.{name}", name)
+    try:
+        return bandit_spec(name, table)
     except SpecError as error:
         raise ManifestError(error.path, error.allowed, error.given) from None
 

@@ -4,6 +4,7 @@ Every process follows the same log, so that replicas, learners and adapters agre
 """
 
 import logging
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -96,7 +97,7 @@ class Declarations:
             return
         self._models |= models
         self._points |= points
-        self._manifest = Manifest(MappingProxyType(models), MappingProxyType(points), self._manifest.sources)
+        self._manifest = replace(self._manifest, models=MappingProxyType(models), points=MappingProxyType(points))
 
 
 def _replace(specs: dict[str, Any], name: str, spec: Any) -> None:

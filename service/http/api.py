@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from service.deciding.bandits import BanditShelf
 from service.deciding.decide import ServedPoint
 from service.deciding.serving import ServedModel, Serving
 from service.deciding.store import StoreThread
@@ -37,6 +38,7 @@ class Api:
     """The parts of one API process.
 
     Attributes:
+        bandits: What is served of each bandit; asked in the thread of `store`.
         archive: The thread for long reads, so that they keep nobody else waiting.
         secret: Key of the draws; the same for all replicas, so that they answer alike.
         clock: Seconds since the epoch.
@@ -46,6 +48,7 @@ class Api:
     serving: Serving
     writer: Writer
     store: StoreThread
+    bandits: BanditShelf
     archive: StoreThread
     telemetry: Telemetry
     secret: bytes

@@ -1,4 +1,4 @@
-"""The learner process: a worker for every model and every point of the manifest, in one thread."""
+"""The learner process: a worker for every model, point and bandit of the manifest, in one thread."""
 
 import logging
 import signal
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from online.archive import Archive
+from online.bandit_learner import bandit_fold
 from online.events import Drifted
 from online.fold import Make
 from online.join import point_fold
@@ -42,7 +43,10 @@ def folds(manifest: Manifest, blob: Blob) -> dict[Partition, Make]:
         partition_of(name): ModelMake(spec, blob) for name, spec in manifest.models.items()
     }
     points = {name: Point.of(spec) for name, spec in manifest.points.items()}
-    return models | {Partition(f"point:{name}"): joining(point) for name, point in points.items()}
+    bandits: dict[Partition, Make] = {
+        Partition(f"bandit:{name}"): bandit_fold(spec) for name, spec in manifest.bandits.items()
+    }
+    return models | bandits | {Partition(f"point:{name}"): joining(point) for name, point in points.items()}
 
 
 def joining(point: Point) -> Make:
@@ -98,6 +102,7 @@ class Roster:
         specs: dict[Partition, object] = {Partition(f"point:{name}"): spec for name, spec in manifest.points.items()}
         # A model's table tells it from another one of its name; its parsed form leaves the table out of comparisons.
         specs |= {partition_of(name): (spec, spec.source) for name, spec in manifest.models.items()}
+        specs |= {Partition(f"bandit:{name}"): spec for name, spec in manifest.bandits.items()}
         changed = {partition for partition, spec in self._specs.items() if specs.get(partition) != spec}
         for worker in [worker for worker in self.workers if worker.partition in changed]:
             self.rebuilds.pop(worker.partition, None)
