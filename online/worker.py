@@ -346,16 +346,14 @@ class Worker:
             if fold.warning is not None or self._warned:
                 self.trouble, self._warned = fold.warning, fold.warning is not None
             if self._history is not None and self._committed - self._tidied >= self._pace.tidy:
-                self._tidied = self._committed
                 self._tidy(fold, self._history, self._epoch)
+                # However long that took: more entries come before the next commit, and before this is done again.
+                self._tidied = self._committed = self._clock()
 
     def _tidy(self, fold: Fold, history: History, epoch: int) -> None:
         """Keep what the last snapshot contains, then trim what both snapshots, and all that waits, have passed."""
         try:
-            while entries := self._log.read(self.partition, history.end(self.partition), _KEPT_TOGETHER):
-                settled = [entry for entry in entries if entry.id <= self._kept]
-                if not settled:
-                    break
+            while settled := self._settled(history.end(self.partition)):
                 history.keep(self.partition, settled)
         except (OSError, ValueError) as error:
             if isinstance(error, LogUnavailable):
@@ -366,6 +364,18 @@ class Worker:
         passed = [self._log.previous(self.partition), history.end(self.partition), fold.oldest()]
         self._log.trim(self.partition, epoch, min(entry_id for entry_id in passed if entry_id is not None))
         self._trimmed = self._log.first(self.partition)
+
+    def _settled(self, after: EntryId) -> list[Entry]:
+        """Entries after an id that the last snapshot contains. What comes after it, which may be much, is not read."""
+        settled: list[Entry] = []
+        while after < self._kept and len(settled) < _KEPT_TOGETHER:
+            entries = self._log.read(self.partition, after, self._pace.batch)
+            if not entries:
+                break
+            settled += (entry for entry in entries if entry.id <= self._kept)
+            after = entries[-1].id
+            self._beat()
+        return settled
 
     def _parts(self, fold: Fold) -> dict[str, bytes | None]:
         changed = fold.changes()

@@ -327,3 +327,19 @@ def test_an_owner_that_loads_for_longer_than_its_rivals_patience_keeps_its_parti
     assert isinstance(again.fold, ModelLearner), again.trouble
     assert again.fold.pending == 100
     assert rival.fold is None
+
+
+def test_learning_goes_on_while_copying_into_the_history_takes_longer_than_the_time_between_copies() -> None:
+    simulation = Simulation(0, Safeguards(), lose=False)
+
+    class Slow(Kept):
+        def keep(self, partition: Partition, entries: Sequence[Entry]) -> None:
+            super().keep(partition, entries)
+            simulation.now += 5.0
+
+    simulation.store.append(HERE, drafts([Observed(id=str(n), features={"a": 1.0, "b": 0.0}) for n in range(1_000)]))
+    pace = Pace(commit=0.05, tidy=0.2, batch=100)
+    worker = Worker(simulation.store, model_fold(spec()), HERE, "a", simulation.clock, b"s", pace=pace, history=Slow())
+    while simulation.store.head(HERE).cursor < simulation.store.tail(HERE):
+        worker.step()
+    assert simulation.store.head(HERE).version < 50
