@@ -131,6 +131,7 @@ def test_beliefs_show_each_parameter_beside_its_trained_range(service):
     assert volume["trained"] == [0.5, 8.0]
     assert volume["nominal"] == 2.7
     assert answer["outcomes"] == 60
+    assert answer["past"][-1]["values"]["volume"] == volume["mid"]
 
 
 def test_the_loop_of_a_point_tells_where_it_stands(service):

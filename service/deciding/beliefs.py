@@ -1,5 +1,7 @@
 """What is believed of a point's world, as values: parameters with intervals, and how well it explains the rewards."""
 
+from typing import TypeAlias
+
 from msgspec import Struct
 
 from online.events import Drifted
@@ -91,3 +93,24 @@ class Estimates(Struct, frozen=True):
 
 NO_ESTIMATES = Estimates()
 """Where nothing was learned."""
+
+_PAST = 400
+
+Past: TypeAlias = tuple[tuple[float, Belief], ...]
+
+
+def with_belief(past: Past, now: float, belief: Belief | None) -> Past:
+    """What was believed, and now this too; of a long past every second moment is dropped.
+
+    >>> belief = Belief({"k": 1.0}, {"k": 0.5}, {"k": 2.0})
+    >>> past = ()
+    >>> for at in range(1000):
+    ...     past = with_belief(past, float(at), belief)
+    >>> len(past) <= 400, past[0][0], past[-1][0]
+    (True, 0.0, 999.0)
+    """
+    if belief is None:
+        return past
+    if len(past) >= _PAST:
+        past = past[::2]
+    return (*past, (now, belief))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from online.events import Decided, EventError, Rewarded, decode, scoped_id
 from online.join import Standing, parse_standing, standing_field
-from online.log import START, Entry, Log, Partition
+from online.log import START, Entry, EntryId, Log, Partition
 
 _PAGE = 1000
 
@@ -34,9 +34,36 @@ class Joined:
 
 
 def read(log: Log, partition: Partition, last: int) -> list[Joined]:
-    """The last decisions of a partition, at most so many, the oldest first."""
-    standings = dict(log.fields(partition, "decision"))
-    return join(_entries(log, partition), standings, last)
+    """The last decisions of a partition, at most so many, the oldest first; costs what is read, not what is stored."""
+    entries = tail(log, partition, last)
+    names = [standing_field(event.id, event.key) for entry in entries if (event := _decided(entry)) is not None]
+    standings: dict[str, bytes] = {}
+    for start in range(0, len(names), _PAGE):
+        page = names[start : start + _PAGE]
+        found = zip(page, log.lookup_all(partition, page), strict=True)
+        standings |= {name: data for name, data in found if data is not None}
+    return join(entries, standings, last)
+
+
+def tail(log: Log, partition: Partition, decisions: int) -> list[Entry]:
+    """The end of a log with at least so many decisions, or all of it: longer and longer stretches are read."""
+    end, first = log.tail(partition), log.first(partition)
+    stretch_ms = 1000
+    while True:
+        begin = max(end.ms - stretch_ms, first.ms)
+        entries = list(_entries(log, partition, START if begin == first.ms else EntryId(begin, 0).before))
+        if begin <= first.ms or sum(_decided(entry) is not None for entry in entries) >= decisions:
+            return entries
+        stretch_ms *= 4
+
+
+def _decided(entry: Entry) -> Decided | None:
+    try:
+        event = decode(entry.payload)
+    except EventError:
+        # The learner has set it aside and says why; a report is about the others.
+        return None
+    return event if isinstance(event, Decided) else None
 
 
 def join(entries: Iterable[Entry], standings: Mapping[str, bytes], last: int) -> list[Joined]:
@@ -69,8 +96,7 @@ def _row(event: Decided, entry: Entry, standings: Mapping[str, bytes]) -> Joined
     return Joined(event, entry, entry.at if event.at is None else event.at, standing)
 
 
-def _entries(log: Log, partition: Partition) -> Iterable[Entry]:
-    after = START
+def _entries(log: Log, partition: Partition, after: EntryId) -> Iterable[Entry]:
     while entries := log.read(partition, after, _PAGE):
         yield from entries
         after = entries[-1].id

@@ -16,7 +16,8 @@ from msgspec import Struct
 
 from online.events import Decided, EventError, Scored, decode, decode_reports
 from online.join import Standing, parse_standing, standing_field
-from online.log import START, Entry, EntryId, Log, Partition
+from online.log import Entry, EntryId, Log, Partition
+from service.deciding.joined import tail
 
 WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800)
 """Seconds that a bucket may last; weeks beyond."""
@@ -109,14 +110,15 @@ def told(at: float, seen: Sequence[Seen], actions: int) -> Bucket:
     for one in seen:
         by_arm[one.decided.policy, one.decided.kind, one.decided.arm].append(one)
     groups = groups_of(actions)
-    index = np.array([one.decided.index for one in seen], np.int64)
+    # The factors of a product share one list of actions, and are counted together.
+    index = np.array([one.decided.index for one in seen], np.int64).ravel()
     counts = np.bincount(index // (groups[0][1] + 1), minlength=len(groups)) if seen else np.zeros(len(groups))
     names = sorted({name for one in seen for name in one.decided.estimates or ()})
     return Bucket(
         at=at,
         decisions=len(seen),
         earned=[_earned(arm, rows) for arm, rows in by_arm.items()],
-        actions=(counts / max(len(seen), 1)).tolist(),
+        actions=(counts / max(len(index), 1)).tolist(),
         estimates={name: _quantiles([(one.decided.estimates or {}).get(name) for one in seen]) for name in names},
         waiting=sum(one.reward is None for one in seen),
     )
@@ -184,26 +186,9 @@ def read_errors(log: Log, partition: Partition, since: float, until: float, coun
 
 
 def latest(log: Log, partition: Partition, count: int) -> list[Seen]:
-    """The last decisions of a partition, the newest first: looked for in longer and longer stretches from its end."""
-    tail, first = log.tail(partition), log.first(partition)
-    if tail == START:
-        return []
-    stretch_ms = 1000
-    while True:
-        begin = max(tail.ms - stretch_ms, first.ms)
-        found = _decided_after(log, partition, EntryId(begin, 0).before)
-        if len(found) >= count or begin <= first.ms:
-            break
-        stretch_ms *= 4
+    """The last decisions of a partition, the newest first."""
+    found = _decisions(tail(log, partition, count))
     return _seen(log, partition, found[-count:][::-1])
-
-
-def _decided_after(log: Log, partition: Partition, after: EntryId) -> list[tuple[Decided, float]]:
-    found: list[tuple[Decided, float]] = []
-    while entries := log.read(partition, after, 1000):
-        found += _decisions(entries)
-        after = entries[-1].id
-    return found
 
 
 def _decisions(entries: Iterable[Entry]) -> list[tuple[Decided, float]]:

@@ -21,7 +21,7 @@ from online.specs import ModelSpec, build
 from online.tasks import Task, task_of
 from service.deciding import feed
 from service.deciding.arms import arm_of
-from service.deciding.beliefs import NO_ESTIMATES, Estimates
+from service.deciding.beliefs import NO_ESTIMATES, Belief, Estimates, with_belief
 from service.deciding.decide import BASELINE, Arm, ServedPoint
 from service.deciding.estimates import read as read_estimates
 from service.deciding.feed import Heartbeat, Note
@@ -102,13 +102,18 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class PointState:
-    """What a point's learner has joined so far."""
+    """What a point's learner has joined so far.
+
+    Attributes:
+        past: What was believed and when, as this process saw it, thinned as it grows.
+    """
 
     values: Mapping[tuple[str, str], Value] = field(default_factory=lambda: MappingProxyType({}))
     pending: int = 0
     progress: Progress = Progress()
     number: int = 0
     beliefs: Estimates = NO_ESTIMATES
+    past: tuple[tuple[float, Belief], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -304,7 +309,8 @@ class Serving:
         progress = _measured(store, partition, progress, number)
         pending = sum(value.decisions - value.rewarded - value.defaulted for value in learner.values.values())
         beliefs = NO_ESTIMATES if learner.heard is None else read_estimates(learner.heard)
-        return PointState(MappingProxyType(dict(learner.values)), pending, progress, number, beliefs)
+        past = with_belief(old.past, self._clock(), beliefs.pooled)
+        return PointState(MappingProxyType(dict(learner.values)), pending, progress, number, beliefs, past)
 
 
 def declared(old: Served, manifest: Manifest) -> Served:

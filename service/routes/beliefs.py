@@ -33,6 +33,15 @@ class ParameterBelief(Struct, frozen=True):
     outside: float
 
 
+class Believed(Struct, frozen=True):
+    """What was believed of the parameters at one moment: medians and the ends of the 95 % intervals."""
+
+    at: float
+    values: dict[str, float]
+    lower: dict[str, float]
+    upper: dict[str, float]
+
+
 class BeliefsAnswer(Struct, frozen=True):
     """What is believed of a point's world now.
 
@@ -43,6 +52,7 @@ class BeliefsAnswer(Struct, frozen=True):
         absurd: Share of the recent outcomes that no parameters explain.
         shortfall: By how much rewards lie below what the world expects, as a share of it, and in standard errors.
         misfit: How far they lie from it by groups of actions, as a share of it, and in standard normal terms.
+        past: What this process has seen of it, the oldest first, thinned as it grows.
         alarms: Changes that were noticed, the newest first, with what was believed before and after.
     """
 
@@ -54,6 +64,7 @@ class BeliefsAnswer(Struct, frozen=True):
     absurd: float
     shortfall: tuple[float, float]
     misfit: tuple[float, float]
+    past: list[Believed]
     alarms: list[Drifted]
 
 
@@ -88,8 +99,8 @@ class Beliefs:
         point = self._api.point(call.path["point"]).point
         state = self._api.serving.now.states.get(point.name)
         found = None if state is None else state.beliefs
-        if found is None or found.pooled is None:
-            return reply(BeliefsAnswer(point.name, [], {}, 0, 0, 0.0, (0.0, 0.0), (0.0, 0.0), []))
+        if state is None or found is None or found.pooled is None:
+            return reply(BeliefsAnswer(point.name, [], {}, 0, 0, 0.0, (0.0, 0.0), (0.0, 0.0), [], []))
         pooled = found.pooled
 
         def parameter(name: str) -> ParameterBelief:
@@ -110,6 +121,7 @@ class Beliefs:
                 absurd=pooled.absurd,
                 shortfall=found.fit.shortfall,
                 misfit=found.fit.misfit,
+                past=[Believed(at, one.values, one.lower, one.upper) for at, one in state.past],
                 alarms=found.alarms[::-1],
             )
         )
