@@ -48,7 +48,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _stays_private(self) -> Self:
-        if not self.trust_network and not _is_loopback(self.host):
+        if not self.trust_network and not is_loopback(self.host):
             raise ValueError(
                 f"host {self.host!r} can be reached by others and there are no API keys to tell them apart: use "
                 f"127.0.0.1, or set {_PREFIX}TRUST_NETWORK=1 where the network itself keeps strangers out"
@@ -73,7 +73,8 @@ def _plain(value: Any) -> str | None:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
     if host == "localhost":
         return True
     try:

@@ -76,14 +76,17 @@ class Client:
 
     What can be tried again (no connection, 429, 502 to 504) is, with the same ids, slower and slower, and not before
     the service says so.
+
+    Args:
+        key: API key, sent as a bearer token; empty for none.
     """
 
-    def __init__(self, url: str, patience_s: float, stop: Stop) -> None:
+    def __init__(self, url: str, patience_s: float, stop: Stop, key: str = "") -> None:
         self.url = url
         self.retries = 0
         self._patience_s = patience_s
         self._stop = stop
-        self._connections = _Connections(url)
+        self._connections = _Connections(url, key)
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="client")
 
     async def close(self) -> None:
@@ -93,7 +96,11 @@ class Client:
 
     async def get(self, path: str) -> Any:
         """The answer to a GET, decoded. Raises as `post` does."""
-        return await self._call("GET", path)
+        return _decoded(await self._call("GET", path))
+
+    async def text(self, path: str) -> str:
+        """The answer to a GET that is no JSON. Raises as `post` does."""
+        return (await self._call("GET", path)).decode()
 
     async def post(self, path: str, body: Any) -> Any:
         """The answer to a JSON body, decoded.
@@ -102,17 +109,17 @@ class Client:
             ServiceError: The service refuses it, or does not answer for too long.
             Stopped: Somebody asked to stop while it was to be tried again.
         """
-        return await self._call("POST", path, _encode(body))
+        return _decoded(await self._call("POST", path, _encode(body)))
 
     async def post_lines(self, path: str, lines: Sequence[Any]) -> Any:
         """The answer to many objects at once (NDJSON), decoded. Raises as `post` does."""
-        return await self._call("POST", path, b"\n".join(map(_encode, lines)), _NDJSON)
+        return _decoded(await self._call("POST", path, b"\n".join(map(_encode, lines)), _NDJSON))
 
     async def post_bytes(self, path: str, body: bytes) -> Any:
         """The answer to a bundle, decoded. Raises as `post` does."""
-        return await self._call("POST", path, body, _BYTES)
+        return _decoded(await self._call("POST", path, body, _BYTES))
 
-    async def _call(self, method: str, path: str, body: bytes | None = None, media_type: str = _JSON) -> Any:
+    async def _call(self, method: str, path: str, body: bytes | None = None, media_type: str = _JSON) -> bytes:
         deadline = time.monotonic() + self._patience_s
         backoff = _FIRST_PAUSE_S
         while True:
@@ -149,7 +156,7 @@ class _Answer:
 class _Connections:
     """One kept-alive connection for each thread. `http.client` costs a tenth of what a full-blown client does."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str = "") -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or parts.hostname is None:
             raise ServiceError(f"{url!r} is no address of a service: give one such as http://127.0.0.1:8080", 400)
@@ -160,6 +167,7 @@ class _Connections:
             timeout=_TIMEOUT_S,
         )
         self._prefix = parts.path.rstrip("/")
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._own = threading.local()
         self._all: list[HTTPConnection] = []
 
@@ -185,9 +193,8 @@ class _Connections:
         self, connection: HTTPConnection, method: str, path: str, body: bytes | None, media_type: str
     ) -> _Answer:
         try:
-            connection.request(
-                method, self._prefix + path, body, {"content-type": media_type} if body is not None else {}
-            )
+            headers = self._headers if body is None else {**self._headers, "content-type": media_type}
+            connection.request(method, self._prefix + path, body, headers)
             response = connection.getresponse()
             return _Answer(response.status, response.read(), _seconds(response.getheader("retry-after")))
         except BaseException:
@@ -200,9 +207,13 @@ class _Connections:
             connection.close()
 
 
-def _accepted(answer: _Answer, path: str) -> Any:
+def _decoded(body: bytes) -> Any:
+    return msgspec.json.decode(body)
+
+
+def _accepted(answer: _Answer, path: str) -> bytes:
     if 200 <= answer.status < 300:
-        return msgspec.json.decode(answer.body)
+        return answer.body
     raise ServiceError(f"{path}: {_problem(answer)}", answer.status)
 
 
