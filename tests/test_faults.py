@@ -63,20 +63,21 @@ def test_each_safeguard_is_missed_by_real_processes_where_it_is_switched_off(
 @pytest.mark.timeout(1_800)
 def test_half_a_million_labels_that_are_waited_for_survive_kills(start_redis: Any, tmp_path: Path, capsys: Any) -> None:
     plan = Plan(events=500_000, faults=0, window=20_000, patience=3.0)
+    each, told_at_once = plan.events // 4, 25_000
     server, begun = start_redis(), time.monotonic()
     client = connect(server.socket, timeout=PATIENT_S)
     log = RedisLog(client, window=plan.window)
-    seen = {place: list(islice(observations(place.index), plan.events // 4)) for place in PARTITIONS}
+    seen = {place: list(islice(observations(place.index), each)) for place in PARTITIONS}
     late = {place: msgspec.structs.replace(some[0], id="late") for place, some in seen.items()}
     learners = Learners(server.socket, str(tmp_path), plan)
     found: dict[str, float] = {}
     try:
         for stripped in (case, label):
-            for begin in range(0, plan.events // 4, 25_000):
+            for begin in range(0, each, told_at_once):
                 for place, some in seen.items():
-                    log.append(place, drafts(map(stripped, some[begin : begin + 25_000])))
+                    log.append(place, drafts(map(stripped, some[begin : begin + told_at_once])))
                 caught_up(log)
-                if stripped is case and begin + 25_000 == plan.events // 4:
+                if stripped is case and begin + told_at_once == each:
                     found["pending MB"] = round(max(map(private, learners.processes)) / 1e6)
                     found["Redis MB"] = round(client.info("memory")["used_memory"] / 1e6)  # type: ignore[index]
                 for which in (0, 1):
