@@ -83,6 +83,15 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """An episode that is over: how many decisions its entity made before it, and what each rival would have earned."""
+
+    episode: Episode
+    began: int
+    rivals: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Result:
     """What came of it.
 
@@ -150,8 +159,10 @@ def _figures(account: Account) -> dict[str, Any]:
     }
 
 
-async def simulate(plan: Plan, report: Callable[[Progress], None], stop: Stop) -> Result:
-    """Play a plan against a running service.
+async def simulate(
+    plan: Plan, report: Callable[[Progress], None], stop: Stop, ended: Callable[[Ended], None] | None = None
+) -> Result:
+    """Play a plan against a running service; `ended` hears of each episode.
 
     Raises:
         ServiceError: The service has no such point, refuses, or does not answer for longer than the plan's patience.
@@ -161,7 +172,7 @@ async def simulate(plan: Plan, report: Callable[[Progress], None], stop: Stop) -
     client = Client(plan.url, plan.patience_s, stop)
     try:
         point = await client.get(f"/v1/points/{plan.point}")
-        play = _Play(plan, client, stop, report, point.get("key") is not None, _outside(plan, point))
+        play = _Play(plan, client, stop, report, point.get("key") is not None, _outside(plan, point), ended)
         with suppress(Stopped):
             await play.run()
         return play.result()
@@ -199,6 +210,7 @@ class _Play:
     report: Callable[[Progress], None]
     keyed: bool
     outside: Outside
+    ended: Callable[[Ended], None] | None = None
     decisions: int = 0
     rounds: int = 0
     total: Account = field(default_factory=Account)
@@ -294,6 +306,8 @@ class _Play:
         for account in accounts:
             account.add(episode, rivals)
         self.timeline.add(self.decisions - 1, episode, rivals)
+        if self.ended is not None:
+            self.ended(Ended(episode, self.rounds - len(episode.regimes), rivals))
 
     def _announce(self) -> None:
         """Report a change of the parameters at once, and progress now and then."""
