@@ -34,8 +34,9 @@ class Preset:
         epsilon: exploration of a greedy policy as served (DQN).
         buffer: transitions that DQN remembers.
         updates: gradient steps of DQN after each step of all copies.
-        softening: what logits are divided by where training goes on from another policy: a finished one is too sure of
-            itself to explore, and divided by too much it is no start any more.
+        softening: least and most that logits are divided by where training goes on from another policy, which is too
+            sure of itself to explore. Between them by its gap in percent: the better a start, the less of it is given
+            up; the least where the gap is not known.
         warm_rollout, warm_batch: at most these there: of a start that is nearly right, many small updates soon make
             what a few large ones make of none.
     """
@@ -64,7 +65,7 @@ class Preset:
     epsilon: float = 0.0
     buffer: int = 300_000
     updates: int = 1
-    softening: float = 3.0
+    softening: tuple[float, float] = (3.0, 10.0)
     warm_rollout: int = 8
     warm_batch: int = 512
 
@@ -73,6 +74,15 @@ class Preset:
         """The same for a training that goes on from another policy."""
         rollout, batch = min(self.rollout, self.warm_rollout), min(self.batch, self.warm_batch)
         return replace(self, rollout=rollout, batch=batch)
+
+    def softened_by(self, gap: float | None) -> float:
+        """What the logits of a start with this gap in percent (None where it is not known) are divided by.
+
+        >>> [Preset("ppo").softened_by(gap) for gap in (0.2, 5.0, 30.0, None)]
+        [3.0, 5.0, 10.0, 3.0]
+        """
+        least, most = self.softening
+        return least if gap is None else min(max(gap, least), most)
 
 
 DEFAULT = Preset("ppo", discount=0.99, gae_lambda=0.95, entropy=0.005)

@@ -204,7 +204,7 @@ class _Run(BaseCallback):
             # What training starts from may already be the best.
             self._compare()
         if plan.start is not None and not self.resumes and kind_of(self.preset.algo).output == "logits":
-            soften(self.algorithm.policy, self.preset.softening)
+            soften(self.algorithm.policy, self.preset.softened_by(self.best.gap if self.best else None))
         self.told = self.began
 
     def _starts(self) -> Array | None:

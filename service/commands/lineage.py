@@ -26,7 +26,7 @@ def keep(bundle: Bundle, data: Path | None) -> str | None:
     from agents.lineage import Lineage, code_state
 
     run = Lineage(folder / FOLDER).record(bundle, code_state(Path.cwd()))
-    console().print(f"kept as run {run} in {folder / FOLDER}")
+    console().print(f"kept as run {run}: `trimtab lineage --data {folder}`")
     return run
 
 

@@ -217,8 +217,6 @@ def _show(out: Console, result: Mapping[str, Any]) -> None:
     out.print(f"{result['bundle']}  {result['algo']}{effort}")
     below = f", {gap(metrics['gap_share'])} below the optimum as served" if "gap_share" in metrics else ""
     out.print(f"value {shown(metrics.get('value'))}{below}")
-    if result["run"]:
-        out.print(f"kept as run {result['run']}: `trimtab lineage`")
     if result["registered"]:
         out.print(
             f"registered for {result['registered']}: `trimtab promote {result['registered']} {result['digest'][:12]}`"
