@@ -262,10 +262,12 @@ def test_when_outcomes_stop_the_loop_holds_and_when_they_come_again_it_goes_on(b
     for _ in range(60):
         town.round()
     assert town.loop.records.state.silent
+    assert "the loop holds: no outcome for" in town.notes()[-1]
     town.outcomes = True
     town.round()
     town.round()
     assert not town.loop.records.state.silent
+    assert town.notes()[-1] == "price: outcomes come again, and the loop goes on"
 
 
 def test_a_release_by_hand_ends_the_cycle_and_stands(bundles: dict[float, Bundle]) -> None:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from agents.bundle import BundleError
 from online.log import Blob, Log, LogUnavailable
@@ -13,7 +14,7 @@ from service.deciding.feed import Note
 from service.deciding.points import Point
 from service.deciding.records import Records
 from service.deciding.registry import Registry
-from service.facts import Command, Fact, Failed
+from service.facts import Command, Fact, Failed, Fitted, Heard, Misfitted, Ordered, Silenced
 from service.manifest import PointSpec
 from service.processes.carrying import Carrying
 from service.processes.sensing import Sensing
@@ -84,21 +85,43 @@ class Loop:
         found = self.records.hear(fact, fact_id, self.rules)
         if found is not None and found.entry is not None:
             self._tell(found.entry)
+        elif found is not None and (text := in_words(fact)):
+            kind = "drift" if isinstance(fact, Misfitted | Silenced) else "adapt"
+            self._note(kind, f"{self.point.name}: {text}", fact.at, fact_id, {"stage": found.state.stage})
         elif found is not None:
             _log.info("%s: %s", self.point.name, fact)
 
     def _tell(self, entry: Entry) -> None:
         text = f"{self.point.name}: {entry.before} → {entry.after}: {'; '.join(entry.reasons)}"
+        self._note("adapt", text, entry.at, f"{entry.number}", {"cycle": entry.cycle, "stage": entry.after})
+
+    def _note(self, kind: str, text: str, at: float, note_id: str, data: Mapping[str, Any]) -> None:
+        """Tell people, once for each id."""
         _log.info("%s", text)
-        note = Note(
-            at=entry.at,
-            source=NAME,
-            kind="adapt",
-            text=text,
-            subject=f"point:{self.point.name}",
-            data={"cycle": entry.cycle, "stage": entry.after},
-        )
-        feed.tell(self._log, note, f"adapt/{self.point.name}/{entry.number}")
+        note = Note(at=at, source=NAME, kind=kind, text=text, subject=f"point:{self.point.name}", data=data)
+        feed.tell(self._log, note, f"adapt/{self.point.name}/{note_id}")
+
+
+def in_words(fact: Fact) -> str:
+    """A fact that people should hear of though the loop's stage stays; empty for any other.
+
+    >>> in_words(Silenced(at=0.0, reason="no outcome for 900 decisions in 40 s"))
+    'the loop holds: no outcome for 900 decisions in 40 s'
+    """
+    match fact:
+        case Silenced():
+            return f"the loop holds: {fact.reason}"
+        case Heard():
+            return "outcomes come again, and the loop goes on"
+        case Misfitted():
+            return f"the world may be the wrong one: {fact.reason}; somebody should look at it"
+        case Fitted():
+            return "the world explains the outcomes again"
+        case Ordered(held=True):
+            return f"{fact.actor} stops the loop: {fact.reason}"
+        case Ordered():
+            return "the loop may go on"
+    return ""
 
 
 class Loops:
