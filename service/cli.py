@@ -79,9 +79,10 @@ def up(
         bool, typer.Option("--demo", help="Play the demo: train a policy while a simulated shop asks.")
     ] = False,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 takes any free one.")] = None,
+    console: Annotated[bool, typer.Option("--console/--no-console", help="Run the console beside it.")] = True,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C."""
-    _do("up", manifest=manifest, data=data, demo=demo, port=port)
+    _do("up", manifest=manifest, data=data, demo=demo, port=port, console=console)
 
 
 @app.command()
@@ -100,6 +101,16 @@ def learner() -> None:
 def adapter() -> None:
     """Run one adapter process (it trains), with settings from the environment (TRIMTAB_*)."""
     _do("processes", "adapter")
+
+
+@app.command()
+def console(
+    url: Annotated[str | None, typer.Option(help="Address of the service; http://127.0.0.1:8080 if left out.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 if left out.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 8081 if left out.")] = None,
+) -> None:
+    """Run the console of a running service, with settings from the environment (TRIMTAB_CONSOLE_*)."""
+    _do("console", url=url, host=host, port=port)
 
 
 @app.command()
@@ -339,9 +350,14 @@ def simulate(
 
 
 @app.command()
-def report(point: Point, url: Url = _LOCAL, json: Json = False) -> None:
+def report(
+    point: Point,
+    html: Annotated[Path | None, typer.Option(help="Write it there, with its figures, as one page to mail.")] = None,
+    url: Url = _LOCAL,
+    json: Json = False,
+) -> None:
     """Show what each policy of a point was worth."""
-    _do("operate", "report", point=point, url=url, as_json=json)
+    _do("operate", "report", point=point, html=html, url=url, as_json=json)
 
 
 @app.command()

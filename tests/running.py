@@ -46,9 +46,11 @@ class Run:
         name, _, value = self.mark.partition("=")
         environment = {key: text for key, text in os.environ.items() if not key.startswith("TRIMTAB_")}
         self.output = cwd / f"output-{value}"
+        # Nobody looks in most tests.
+        quiet = () if "--console" in arguments else ("--no-console",)
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "service.cli", "up", *arguments],
+                [sys.executable, "-P", "-m", "service.cli", "up", *arguments, *quiet],
                 cwd=cwd,
                 env=environment | {name: value, "OMP_NUM_THREADS": "1"} | variables,
                 stdin=subprocess.DEVNULL,

@@ -28,6 +28,7 @@ CONTRACT = {contract["id"]: contract for contract in CONTRACTS}
 OFFENCES = {
     "layers": [("envs/dynamics.py", "import agents.policy"), ("agents/policy.py", "import online.events")],
     "serving-without-torch": [("service/app.py", "import torch"), ("online/worker.py", "import stable_baselines3")],
+    "console-from-outside": [("service/console/pages.py", "import service.deciding.store")],
     "pure-cores": [("envs/exact.py", "import time"), ("online/events.py", "import redis")],
 }
 

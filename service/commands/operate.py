@@ -9,14 +9,27 @@ import msgspec
 from rich.console import Console
 
 from service.commands.output import CommandError, UsageError, finish, gap, percent, shown, table
+from service.console.report import page as drawn_report
 from service.outside.client import Client, ServiceError, Stop
 
 _PATIENCE_S = 2.0
 
 
-def report(point: str, url: str, as_json: bool) -> None:
-    """What each policy of a point was worth."""
+def report(point: str, html: Path | None, url: str, as_json: bool) -> None:
+    """What each policy of a point was worth; with `html`, drawn on a page too."""
     result = _get(url, f"/v1/decisions/{point}/report")
+    if html is not None:
+        parts = {
+            "system": "/v1/system",
+            "point": f"/v1/points/{point}",
+            "series": f"/v1/points/{point}/series",
+            "beliefs": f"/v1/points/{point}/beliefs",
+            "worth": f"/v1/points/{point}/worth",
+            "adaptation": f"/v1/points/{point}/adaptation",
+            "policies": f"/v1/policies/{point}",
+            "releases": f"/v1/policies/{point}/releases",
+        }
+        html.write_text(drawn_report({"report": result} | {name: _get(url, path) for name, path in parts.items()}))
     finish(result, as_json, lambda out: _show_report(out, result))
 
 

@@ -1,5 +1,6 @@
 """`trimtab up`."""
 
+import importlib.util
 import logging
 import time
 from collections.abc import Callable
@@ -13,11 +14,12 @@ from online.redis_client import connect
 from online.redis_log import RedisLog
 from service import settings as environment
 from service.commands.output import CommandError, UsageError
+from service.console import settings as console_settings
 from service.processes.narration import Errors, Narrator, Tail
-from service.processes.supervisor import SERVICES, Plan, StartError, up
+from service.processes.supervisor import SERVICES, Plan, StartError, free_port, up
 from service.settings import Settings, SettingsError
 
-_SHOP = "shop"
+_SHOP, _CONSOLE = "shop", "console"
 _POINT, _MODEL = "price", "demand"
 _RATE = 40.0
 _ENTITIES = 20
@@ -50,7 +52,7 @@ class Screen:
             logging.getLogger(__name__).debug("the terminal is gone")
 
 
-def run(manifest: Path | None, data: Path | None, demo: bool, port: int | None) -> int:
+def run(manifest: Path | None, data: Path | None, demo: bool, port: int | None, console: bool) -> int:
     """Run the service until Ctrl-C."""
     screen = Screen()
     if demo and manifest is None:
@@ -61,6 +63,8 @@ def run(manifest: Path | None, data: Path | None, demo: bool, port: int | None) 
         settings = environment.read(manifest=manifest, data=data, port=port, window=window)
         _require(settings.manifest)
         guests = {_SHOP: shop(_RATE)} if demo else {}
+        if console:
+            guests |= _console(screen)
         return up(settings, Plan(guests, lambda running: _watch(running, screen)), screen)
     except SettingsError as error:
         raise UsageError(str(error)) from None
@@ -82,6 +86,19 @@ def shop(rate: float) -> list[str]:
     ]
 
 
+def _console(screen: Screen) -> dict[str, list[str]]:
+    """The console as a guest, on its own port or any free one; nobody where its packages are not installed."""
+    if importlib.util.find_spec("nicegui") is None:
+        screen.say("trimtab", "no console: its packages come with pip install 'trimtab[console]'")
+        return {}
+    wanted = console_settings.read()
+    try:
+        port = free_port(wanted.host, wanted.port)
+    except StartError:
+        port = free_port(wanted.host, 0)
+    return {_CONSOLE: ["console", "--url", "{url}", "--port", str(port)]}
+
+
 def _require(manifest: Path) -> None:
     if manifest.is_file():
         return
@@ -96,7 +113,7 @@ def _watch(settings: Settings, screen: Screen) -> Callable[[], None]:
     logs = settings.data / "logs"
     watchers: list[Callable[[], None]] = [
         Narrator(RedisLog(connect(settings.redis or "", password)), screen),
-        Tail(logs / f"{_SHOP}.log", _SHOP, screen),
+        *(Tail(logs / f"{name}.log", name, screen) for name in (_SHOP, _CONSOLE)),
         *(Errors(logs / f"{name}.log", name, screen) for name in SERVICES),
     ]
 

@@ -25,7 +25,8 @@ SERVICES = ("api", "learner", "adapter")
 _TURN_S = 0.1
 _READY_WITHIN_S = 60.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_NICE = {"adapter": 19}  # training takes what serving leaves
+_NICE = {"adapter": 19, "console": 10}  # training, and those who look, take what serving leaves
+_OWN = "TRIMTAB_"
 
 Asked = list[signal.Signals]
 
@@ -146,13 +147,14 @@ def _services(settings: Settings) -> Iterable[Program]:
 
 
 def _guests(settings: Settings, guests: Mapping[str, Sequence[str]]) -> Iterable[Program]:
-    # A guest is a client like any other: it gets the address and none of the secrets.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
-    environment["PYTHONUNBUFFERED"] = "1"
+    # A guest is a client like any other: it gets the address, what is meant for it by name, and none of the secrets.
+    foreign = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
     for name, arguments in guests.items():
+        meant = {key: value for key, value in os.environ.items() if key.startswith(f"{_OWN}{name.upper()}_")}
+        environment = {**foreign, **meant, "PYTHONUNBUFFERED": "1"}
         filled = [argument.replace("{url}", settings.url) for argument in arguments]
         log = settings.data / "logs" / f"{name}.log"
-        yield Program(name, command(*filled), environment, log, once=True)
+        yield Program(name, command(*filled), environment, log, nice=_NICE.get(name, 0), once=True)
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -1,0 +1,118 @@
+"""A model's page: how well it does against simple rules, where it drifted, what it set aside. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agents.drawing import draw
+from agents.scales import number
+from service.console.figures import error_chart
+from service.console.markup import (
+    card,
+    code,
+    facts,
+    figure,
+    listing,
+    nothing,
+    percent,
+    pill,
+    plain,
+    table,
+    text,
+    when,
+    whole,
+)
+
+Answer = Mapping[str, Any]
+
+
+def title(model: Answer) -> str:
+    """The head of the page."""
+    drift = pill("drift", "bad", "an alarm within the last ten minutes") if model["drift"] else pill("steady", "good")
+    champion = f" · champion {code(model['champion'])}" if model.get("champion") else ""
+    key = f" · one instance per {text(model['key'])}" if model["key"] else ""
+    return (
+        f"<div class=title><h1>{text(model['name'])}</h1>{pill(model['task'])}{drift}"
+        f"<p class=soft>{_pipeline(model['spec'].get('pipeline') or [])}{key}{champion}</p></div>"
+    )
+
+
+def _pipeline(steps: Sequence[Any]) -> str:
+    names = [step.get("use", "?") if isinstance(step, Mapping) else str(step) for step in steps]
+    return " → ".join(code(name) for name in names)
+
+
+def strip(model: Answer) -> str:
+    """The figures that matter most."""
+    found = [
+        figure(name, number(value, 4), "progressive: each prediction before its label")
+        for name, value in model["metrics"].items()
+    ]
+    found += [
+        figure(name, number(value, 4), "what a simple rule reaches on the same labels")
+        for name, value in model["baseline"].items()
+    ]
+    found += [figure(name, whole(count)) for name, count in model["counts"].items()]
+    return facts([*found, figure("behind", whole(model["lag"]), "entries that the learner has not seen")])
+
+
+def errors(series: Answer, alarms: Answer) -> str:
+    """The error over time with its alarms."""
+    return card("", draw(error_chart(series, alarms["alarms"])), wide=True)
+
+
+def drift(alarms: Answer) -> str:
+    """Every alarm with what the detector saw, folded until it is asked for."""
+    if not alarms["alarms"]:
+        return card("Drift alarms", nothing("No detector has sounded an alarm."))
+    rows = "".join(map(_alarm, alarms["alarms"][:30]))
+    return card("Drift alarms", rows)
+
+
+def _alarm(alarm: Answer) -> str:
+    key = f" · key {text(alarm['key'])}" if alarm["key"] else ""
+    seen = listing((name, number(value, 5)) for name, value in alarm["evidence"].items())
+    head = f"{when(alarm['at'])} · {code(alarm['detector'])} on {text(alarm['signal'])}{key} {pill(alarm['action'])}"
+    return f"<details><summary>{head}</summary>{seen}</details>"
+
+
+def features(model: Answer) -> str:
+    """What the model takes."""
+    if not model["features"]:
+        return card("Features", nothing("Types are taken from the first case that comes."))
+    return card("Features", listing((name, text(kind)) for name, kind in model["features"].items()))
+
+
+def challengers(model: Answer) -> str:
+    """Champion against challengers, where some are declared."""
+    rows = model.get("challengers") or []
+    if not rows:
+        return card(
+            "Challengers",
+            nothing(f"None are declared: {code('[models.NAME.challengers.OTHER]')} learns one side by side."),
+        )
+    names = sorted({metric for one in rows for metric in one.get("metrics", {})})
+    cells = [[text(one["name"]), *(number(one.get("metrics", {}).get(metric), 4) for metric in names)] for one in rows]
+    said = f"<p class=soft>{text((model.get('comparison') or {}).get('said', ''))}</p>"
+    return card("Challengers", table(("pipeline", *names), cells) + said)
+
+
+def labels(model: Answer) -> str:
+    """Labels wanted, and the performance estimated without them, where these are declared."""
+    parts = []
+    if model.get("labels_wanted"):
+        parts.append(listing((name, plain(value)) for name, value in dict(model["labels_wanted"]).items()))
+    if model.get("estimated"):
+        parts.append(listing((name, plain(value)) for name, value in dict(model["estimated"]).items()))
+    counts = model["counts"]
+    waiting = counts.get("pending", 0)
+    share = waiting / (waiting + counts.get("labelled", 0)) if waiting else 0.0
+    parts.append(f"<p class=soft>{whole(waiting)} predictions wait for their label ({percent(share)}).</p>")
+    return card("Labels", "".join(parts))
+
+
+def reject_line(reject: Answer) -> str:
+    """One entry that was set aside."""
+    field = f" in {code(reject['field'])}" if reject["field"] else ""
+    return (
+        f"<b>{code(reject['id'])}</b>{field}: {text(reject['reason'])}<br><small>{code(str(reject['event']))}</small>"
+    )

@@ -1,0 +1,212 @@
+"""The system's page, and what operators did. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agents.scales import number
+from service.console.markup import (
+    card,
+    code,
+    facts,
+    figure,
+    link,
+    mode,
+    nothing,
+    percent,
+    pill,
+    plain,
+    seconds,
+    short,
+    table,
+    text,
+    when,
+    whole,
+)
+from service.console.overview import SILENT_S, feed
+
+Answer = Mapping[str, Any]
+
+_STATES = {"done": "good", "failed": "bad", "running": "warn", "queued": "", "cancelled": ""}
+_PREFIX = "trimtab_"
+
+
+def samples(metrics: str) -> dict[str, float]:
+    """Prometheus text as sums by name, labels apart.
+
+    >>> samples('# HELP x\\ntrimtab_decisions_total{point="a"} 2.0\\ntrimtab_decisions_total{point="b"} 3.0\\n')
+    {'decisions_total': 5.0}
+    """
+    found: dict[str, float] = {}
+    for line in metrics.splitlines():
+        if line.startswith("#") or not line.strip():
+            continue
+        name, value = line.split("{")[0].split(" ")[0], line.rsplit(" ", 1)[-1]
+        key = name.removeprefix(_PREFIX)
+        found[key] = found.get(key, 0.0) + float(value)
+    return found
+
+
+def strip(system: Answer, rate: float | None) -> str:
+    """The figures of the whole."""
+    decisions = sum(point["decisions"] for point in system["points"])
+    learned = sum(model["learned"] for model in system["models"])
+    return facts(
+        [
+            figure("decisions", whole(decisions)),
+            figure("decisions a second", number(rate, 3), "while this page was open"),
+            figure("learned", whole(learned), "entries, by all models"),
+            figure(
+                "store read",
+                f"{seconds(system['age_s'])} ago",
+                "how old what the API serves is",
+                "bad" if system["age_s"] > 5 else "",
+            ),
+            figure("points", whole(len(system["points"]))),
+            figure("models", whole(len(system["models"]))),
+        ]
+    )
+
+
+def processes(system: Answer) -> str:
+    """Which processes there are, and when each last said so."""
+    rows = [
+        [
+            code(one["process"]),
+            pill("silent", "bad") if one["age_s"] > SILENT_S else pill("alive", "good"),
+            seconds(one["age_s"]),
+            when(one["started"]),
+            plain(one["pid"]),
+            _detail(one["detail"]),
+        ]
+        for one in system["processes"]
+    ]
+    return card(
+        "Processes", table(("process", "", "last sign of life", "since", "pid", "doing"), rows, left=2), wide=True
+    )
+
+
+def _detail(detail: Mapping[str, Any]) -> str:
+    if "progress" in detail:
+        return f"{code(str(detail.get('job', '')))} {percent(detail['progress'])}"
+    if "memory" in detail:
+        return f"{number(detail['memory'] / 2**20, 3)} MiB"
+    return ""
+
+
+def learners(system: Answer) -> str:
+    """How far every learner is."""
+    rows = [
+        [
+            link(one["name"], "models", one["name"]),
+            "model",
+            whole(one["learned"]),
+            whole(one["lag"]),
+            whole(one["rejected"]),
+        ]
+        for one in system["models"]
+    ]
+    rows += [
+        [
+            link(one["name"], "points", one["name"]),
+            "point",
+            whole(one["decisions"]),
+            whole(one["lag"]),
+            whole(one["rejected"]),
+        ]
+        for one in system["points"]
+    ]
+    if not rows:
+        return card("Learners", nothing("Nothing is declared."))
+    return card("Learners", table(("subject", "kind", "learned", "behind", "set aside"), rows, left=2))
+
+
+def jobs(system: Answer) -> str:
+    """Long work."""
+    if not system["jobs"]:
+        return card("Jobs", nothing("Nobody has asked for training. A point's page does, with Train now."))
+    rows = [
+        [
+            link(one["point"], "points", one["point"]),
+            text(one["kind"]),
+            pill(one["state"], _STATES.get(one["state"], "")),
+            f"<i class=bar><b style='width:{100 * one['progress']:.0f}%'></b></i>",
+            when(one["updated"] or one["created"]),
+            text(one["detail"].get("error", "")) or _said(one["detail"]),
+        ]
+        for one in system["jobs"]
+    ]
+    return card("Jobs", table(("point", "kind", "state", "progress", "last word", "says"), rows, left=3), wide=True)
+
+
+def _said(detail: Mapping[str, Any]) -> str:
+    known = [(name, value) for name, value in detail.items() if isinstance(value, int | float | str)][:4]
+    return ", ".join(
+        f"{text(name)} {number(value) if isinstance(value, float) else text(short(str(value)))}"
+        for name, value in known
+    )
+
+
+def counted(metrics: str) -> str:
+    """What this API process has counted and measured."""
+    found = samples(metrics)
+    rows = [
+        [text(words), number(found.get(name), 5)]
+        for name, words in (
+            ("decisions_total", "decisions appended"),
+            ("outcomes_total", "outcomes answered"),
+            ("predictions_total", "predictions"),
+            ("events_total", "events and labels"),
+            ("http_requests_total", "answers"),
+            ("http_refusals_total", "refusals"),
+            ("writes_waiting", "writes that wait for the log"),
+            ("requests_in_flight", "requests being answered"),
+        )
+        if name in found
+    ]
+    took, count = found.get("http_request_seconds_sum", 0.0), found.get("http_request_seconds_count", 0.0)
+    rows.append(["mean time to answer", seconds(took / count if count else None)])
+    memory = found.get("process_resident_memory_bytes")
+    rows += [["memory of the API process", f"{number(memory / 2**20, 3)} MiB"]] if memory else []
+    return card("API process", table(("figure", "value"), rows))
+
+
+def history(system: Answer) -> str:
+    """What happened, all that the feed remembers."""
+    return card("What happened", feed(system["feed"], most=60))
+
+
+def audit(releases: Sequence[tuple[str, Answer]], jobs: Sequence[Answer]) -> str:
+    """Who changed what, and why, the newest first: releases of all points and trainings asked for."""
+    found = [
+        (
+            one["since"],
+            [
+                when(one["since"]),
+                text(one["actor"]),
+                mode(one["mode"]),
+                f"{link(point, 'points', point)} {code(short(one['candidate'] or one['incumbent']) or 'rule')}",
+                text(one["reason"]),
+            ],
+        )
+        for point, one in releases
+        if one["since"]
+    ]
+    found += [
+        (
+            job["created"],
+            [
+                when(job["created"]),
+                text(job["params"].get("actor", "the service")),
+                pill(job["kind"]),
+                link(job["point"], "points", job["point"]),
+                text(job["params"].get("reason", "")),
+            ],
+        )
+        for job in jobs
+    ]
+    if not found:
+        return card(
+            "Audit", nothing("Nobody has changed anything yet. Releases, changes of mode and trainings appear here.")
+        )
+    rows = [row for _, row in sorted(found, key=lambda pair: -pair[0])][:200]
+    return card("Audit", table(("when", "who", "did", "to", "why"), rows, left=5), wide=True)
