@@ -283,7 +283,13 @@ def _show(out: Console, result: Mapping[str, Any]) -> None:
     bound = result["bound"]
     missing = "gap_share" if bound is None else "gap_to_bound_share"
     rows = [
-        (name[:40], told["value"], gap(told.get(missing)), _how(told), _better(told) if told is not result else "")
+        (
+            evaluate_ranges.short(name),
+            told["value"],
+            gap(told.get(missing)),
+            _how(told),
+            _better(told) if told is not result else "",
+        )
         for name, told in [(result["policy"], result), *_others(result)]
     ]
     best = bound or result["optimum"]

@@ -35,7 +35,7 @@ def evaluated(
     drawn = draw(family, draws, seed)
     found = {}
     for name, make in makers.items():
-        terminal.print(f"{name[:40]}: {draws} worlds")
+        terminal.print(f"{short(name)}: {draws} worlds")
         found[name] = _optimum(drawn) if make is None else evaluate_in(make, drawn, episodes)
     own = next(iter(found))
     result = {
@@ -71,17 +71,18 @@ def _page(own: str, world: World, ranges: Ranges, drawn: Draws, found: Mapping[s
     bins = FEW_BINS if len(drawn.rows) < FEW_DRAWS else BINS
     maps = [parameter_map(found[own], below), *gap_maps(found[own], bins, below)]
     told = {name: f"{low:g} to {high:g}" for name, (low, high) in ranges.items()}
-    name = own[:12] if len(own) == 64 else own
+    name = short(own)
     return Page(
         f"{name} in {len(drawn.rows)} worlds of {world.id}",
         {"policy": own, "world": world.id, **told, "draws": len(drawn.rows), "seed": drawn.seed},
-        spreads=[(_short(name), *row) for name, one in found.items() if (row := _spread(one)) is not None],
+        spreads=[(short(name), *row) for name, one in found.items() if (row := _spread(one)) is not None],
         below=below,
         maps=[one for one in maps if one is not None],
     )
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A policy's name as people read it: of a digest the beginning."""
     return name[:12] if len(name) == 64 else name
 
 
@@ -101,7 +102,7 @@ def show(out: Console, result: Mapping[str, Any]) -> None:
     below = {"gap_share": "the optimum", "gap_to_bound_share": "a proven bound", None: "anything: no bound is known"}
     over = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in result["ranges"].items())
     out.print(f"{result['world']}, {result['draws']} worlds with {over}: what is missing to {below[known]}")
-    rows = [_row(_short(result["policy"]), result.get(known or ""), None)]
+    rows = [_row(short(result["policy"]), result.get(known or ""), None)]
     rows += [_row(name, told.get(known or ""), told["gain_share"]) for name, told in result["baselines"].items()]
     out.print(table(("policy", "mean", "95 % interval", "median", "maximum", "the policy earns more by"), rows))
     for name in ("html", "plot"):
