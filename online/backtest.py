@@ -8,6 +8,8 @@ from typing import Any
 
 from msgspec import UNSET
 
+from online.candidates import Standing
+from online.comparison import Finding
 from online.events import (
     Drifted,
     Labelled,
@@ -22,7 +24,7 @@ from online.events import (
 )
 from online.learner import ModelLearner, model_fold
 from online.log import START, Draft, Log, Partition
-from online.specs import ModelSpec
+from online.specs import DECLARED, ModelSpec
 from online.worker import Pace, Worker
 
 _TOGETHER = 1_000
@@ -70,6 +72,7 @@ class Result:
     """What a back-test found: progressive metrics, the simple rules' figures, counts, alarms.
 
     ``curve`` has the metrics so far after some rows, ``errors`` the error of each row, NaN where there is none.
+    ``champion`` answers in the end, beside the ``challengers``, of which comparisons found the ``findings``.
     """
 
     rows: int
@@ -80,6 +83,9 @@ class Result:
     restarts: int = 0
     curve: tuple[tuple[int, Mapping[str, float]], ...] = ()
     errors: Sequence[float] = ()
+    champion: str = DECLARED
+    challengers: tuple[Standing, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def stretches(self, most: int = 200) -> list[tuple[int, float]]:
         """The first row of each stretch of equal length, at most so many, and its mean error."""
@@ -177,6 +183,9 @@ def backtest(
         run.restarts,
         tuple(run.curve),
         errors,
+        fold.candidates.champion,
+        tuple(fold.candidates.standings()),
+        tuple(fold.candidates.comparison.findings),
     )
 
 

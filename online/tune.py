@@ -161,7 +161,18 @@ def tune(
     useless, redundant = judge_features(spec, searched) if features else ((), ())
     best = _with(spec, settings)
     before, after = (_tail_error(model, rows, cut) for model in (spec, best))
-    return Tuned(settings, spec.metrics[0].use, score, before, after, done, cut, len(rows) - cut, useless, redundant)
+    return Tuned(
+        settings,
+        spec.metrics[0].use.rpartition(".")[2],
+        score,
+        before,
+        after,
+        done,
+        cut,
+        len(rows) - cut,
+        useless,
+        redundant,
+    )
 
 
 def _search(

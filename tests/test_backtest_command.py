@@ -109,6 +109,27 @@ def test_alarms_are_judged_beside_the_dummy_and_drawn(manifest: Path, capsys: py
     assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_challengers_are_compared_on_the_same_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    declared = """
+[models.phishing]
+task = "binary"
+pipeline = [{use = "dummy.PriorClassifier"}]
+metrics = ["Accuracy"]
+challengers = {bayes = {pipeline = [{use = "naive_bayes.GaussianNB"}]}}
+comparison = {labels = 400, switch = "better"}
+"""
+    challenged = tmp_path / "challenged.toml"
+    challenged.write_text(declared)
+    found = run(challenged, capsys, "phishing", "Phishing")
+    assert found["champion"] == "bayes"
+    (prior,) = found["challengers"]
+    assert (prior["name"], prior["learned"]) == ("declared", 1_250)
+    assert prior["metrics"]["Accuracy"] < found["metrics"]["Accuracy"]
+    first, *later = found["findings"]
+    assert (first["challenger"], first["verdict"], first["labels"]) == ("bayes", "better", 400)
+    assert {finding["verdict"] for finding in later} == {"worse"}
+
+
 def test_forecasts_are_compared_with_the_season_before(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = run(manifest, capsys, "air", "AirlinePassengers", season=12)
     assert found["baseline"]["seasonal-naive MAE"] == pytest.approx(32.0303, abs=1e-4)

@@ -40,7 +40,7 @@ def test_a_model_is_tuned_and_judged_on_the_rows_held_out(manifest: Path, capsys
     assert (found["searched"], found["held_out"]) == (1_000, 250)
     assert 0.001 <= found["settings"]["pipeline[1].optimizer.lr"] <= 1
     assert found["after"] < found["before"]
-    assert found["metric"] == "metrics.Accuracy"
+    assert found["metric"] == "Accuracy"
 
 
 def test_names_are_of_models_where_the_manifest_declares_them(manifest: Path) -> None:

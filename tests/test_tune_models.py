@@ -60,7 +60,7 @@ def test_a_planted_optimum_is_found() -> None:
     # The error falls all the way to 1: of 25 trials the best must lie in the best fifth.
     assert found.settings["pipeline[0].statistic.fading_factor"] > 0.8
     assert found.after < 0.3 * found.before
-    assert (found.searched, found.held_out, found.metric) == (480, 120, "metrics.MAE")
+    assert (found.searched, found.held_out, found.metric) == (480, 120, "MAE")
 
 
 def test_the_rows_held_out_are_not_read_before_the_search_is_over() -> None:

@@ -212,6 +212,9 @@ def _summary(result: Result) -> dict[str, Any]:
         "counts": dict(result.counts),
         "restarts": result.restarts,
         "alarms": [asdict(alarm) for alarm in result.alarms],
+        "champion": result.champion,
+        "challengers": [standing._asdict() for standing in result.challengers],
+        "findings": [asdict(finding) for finding in result.findings],
     }
 
 
@@ -254,6 +257,8 @@ def _show(out: Console, found: Mapping[str, Any]) -> None:
     out.print(f"{found['model']} on {found['rows']:,} rows of {found['data']}: {counts}")
     figures = [*found["metrics"].items(), *found["baseline"].items()]
     out.print(table(("metric", "value"), figures))
+    if found["challengers"]:
+        _show_challengers(out, found)
     for alarm in found["alarms"][:_ALARMS]:
         before, recent = (shown(alarm["evidence"].get(name)) for name in ("before", "recent"))
         out.print(f"  row {alarm['row']:,}: {alarm['detector']} on {alarm['signal']}, from {before} to {recent}")
@@ -264,3 +269,22 @@ def _show(out: Console, found: Mapping[str, Any]) -> None:
         out.print(f"changes at {found['drifts']}: found after {delays} rows, {found['false_alarms']} false alarms")
         columns = ("detector", "found", "median delay", "false alarms", "per 1,000 rows")
         out.print(table(columns, [(name, *line.values()) for name, line in found["detectors"].items()]))
+
+
+def _show_challengers(out: Console, found: Mapping[str, Any]) -> None:
+    """How the candidates did on the same rows, and what the comparisons found."""
+    metrics = list(found["metrics"])
+    champion = (f"{found['champion']} (champion)", *found["metrics"].values())
+    lines = [
+        (one["name"], *(one["metrics"].get(name) for name in metrics))
+        if one["trouble"] is None
+        else (f"{one['name']}: {one['trouble']}",)
+        for one in found["challengers"]
+    ]
+    out.print(table(("candidate", *metrics), [champion, *lines]))
+    for finding in found["findings"]:
+        low, difference, high = (f"{finding[name]:+.4f}" for name in ("low", "difference", "high"))
+        out.print(
+            f"  over {finding['labels']:,} labels {finding['challenger']} was {finding['verdict']}: "
+            f"the champion's error less its own is {difference}, between {low} and {high}"
+        )
