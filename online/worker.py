@@ -245,11 +245,12 @@ class Worker:
         entries = self._read(fold.place.cursor, pace.batch)
         if not entries:
             return self._rest(fold)
-        begin = 0
-        while begin < len(entries):
-            run = entries[begin : begin + _STRIDE]
-            fold, count = self._apply(fold, run)
-            begin += count
+        for begin in range(0, len(entries), _STRIDE):
+            stride = entries[begin : begin + _STRIDE]
+            while stride:
+                fold, count = self._apply(fold, stride)
+                stride = stride[count:]
+            # On a machine so busy that a commit's own time passes between any two entries, a stride comes between them.
             if self._clock() - self._committed >= pace.commit:
                 self._commit(fold)
         return True
