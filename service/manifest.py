@@ -293,9 +293,10 @@ def _check_name(path: str, name: str) -> None:
 def _world(path: str, table: _PointTable) -> World:
     try:
         world = worlds.make(table.world, table.params, table.ranges)
-        _ = world.actions.n
     except ValueError as error:
         raise ManifestError(f"{path}.params", str(error)) from None
+    if not world.actions.nvec:
+        raise ManifestError(f"{path}.params", f"a list of actions: {world.actions.name!r} is a continuum here")
     return world
 
 
@@ -335,7 +336,7 @@ def _exploration(path: str, table: _PointTable, world: World) -> Exploration:
     if not 0 <= share <= 1:
         raise ManifestError(f"{path}.exploration", "a share from 0 to 1", share)
     # On a ladder the neighbours cost far less than a uniform share (measured: .01 % instead of .85 %).
-    ladder = world.actions.values is not None and len(world.actions.nvec) == 1
+    ladder = world.actions.values is not None
     return Exploration(share, over or ("neighbours" if ladder else "allowed"))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agents.policy import FixedAction, Greedy, Mixture, Table, restrict
+from agents.policy import FixedAction, Greedy, Mixture, Table, draw, restrict, sample, softmax
 from service.deciding.decide import BASELINE, Arm, Ask, ServedPoint, decide, decide_all
 from service.deciding.points import Point
 from service.deciding.releases import Release
@@ -195,3 +195,92 @@ def test_an_episodes_arm_does_not_depend_on_its_decisions_and_a_new_candidate_dr
     agree = sum(arm in arms[episode] for episode, arm in enumerate(drawn))
     # Independent draws agree with probability .3² + .7² = .58.
     assert stats.binomtest(agree, 200, 0.58).pvalue > 1e-4
+
+
+class Prices:
+    """A network's stand-in over three products with four prices each: one list of logits after another."""
+
+    kind = "network"
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def probabilities(self, observation, allowed):
+        logits = self.slope * np.arange(12) * observation[:, :1] / 8
+        return softmax(logits, allowed, factors=3)
+
+
+FARES = {"capacity[0]": 5, "capacity[1]": 3, "period": 2}
+LADDER = [0.5, 1.0, 1.5, 2.0]
+
+
+def served_product(mode, exploration):
+    table = {"world": "pricing-network", "params": {"prices": LADDER}, "mode": mode, "exploration": exploration}
+    point = Point.of(parse_point("fares", table))
+    baseline = Arm(point.baseline, point.baseline_name, BASELINE)
+    candidate = Arm(Prices(-0.3), "b" * 64, "network") if mode in ("shadow", "canary") else None
+    release = Release("fares", mode, "a" * 64, candidate and candidate.name, 0.3 if mode == "canary" else 0.0)
+    return ServedPoint(point, release, Arm(Prices(0.2), "a" * 64, "network"), baseline, candidate)
+
+
+def product_request(served, **more):
+    return served.point.decoder.decode(msgspec.json.encode({"context": FARES, **more}))
+
+
+@pytest.mark.parametrize("allowed", [None, [[0.5, 1.5], LADDER, [1.0, 1.5, 2.0]]], ids=["all", "some"])
+@pytest.mark.parametrize("exploration", EXPLORATIONS, ids=["none", "allowed", "neighbours"])
+@pytest.mark.parametrize("mode", MODES)
+def test_an_action_that_is_a_product_comes_as_often_as_logged(mode, exploration, allowed):
+    served, count = served_product(mode, exploration), 4000
+    request = product_request(served, **({} if allowed is None else {"allowed": allowed}))
+    events = list(decisions(served, [Ask(request, f"{i}") for i in range(count)]))
+    mask = np.array([[allowed is None or price in allowed[j] for price in LADDER] for j in range(3)])
+    counts, wanted = np.zeros((4, 4, 4)), np.zeros((4, 4, 4))
+    for event in events:
+        assert event.action == [LADDER[i] for i in event.index]
+        counts[tuple(event.index)] += 1
+    # The joint distribution is the product of the factors' lists; over both arms of a canary, their mixture.
+    arms = {event.arm: event for event in events}
+    for event in arms.values():
+        lists = np.array(event.probabilities).reshape(3, 4)
+        assert lists.sum(axis=1) == pytest.approx(1.0, abs=1e-9)
+        assert (lists[~mask] == 0).all()
+        wanted += event.arm_probability * np.einsum("i,j,k->ijk", *lists)
+    assert all(event.propensity == pytest.approx(wanted[tuple(event.index)], rel=1e-12) for event in events)
+    assert p_value(counts.ravel(), wanted.ravel() * count) > ALPHA
+    assert counts[wanted == 0].sum() == 0
+
+
+def test_each_product_is_drawn_by_a_number_of_its_own_that_an_auditor_can_recompute():
+    served = served_product("live", 0.1)
+    event = decide(served, Ask(product_request(served), "a"), SECRET)
+    assert event.draw == [draw(SECRET, "a", f"action/fares/{j}") for j in range(3)]
+    lists = np.array(event.probabilities).reshape(3, 4)
+    assert event.index == [sample(row, u) for row, u in zip(lists, event.draw, strict=True)]
+
+
+def test_a_caller_names_what_it_would_do_and_may_do_product_by_product():
+    served = served_product("off", 0.0)
+    event = decide(served, Ask(product_request(served, baseline=[0.5, 2.0, 1.0]), "a"), SECRET)
+    assert (event.index, event.baseline, event.action) == ([0, 3, 1], [0, 3, 1], [0.5, 2.0, 1.0])
+    assert (event.propensity, event.draw, event.kind) == (1.0, None, "caller")
+    assert np.flatnonzero(event.probabilities).tolist() == [0, 7, 9]
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ({"allowed": [0.5]}, "allowed"),
+        ({"allowed": [LADDER, LADDER]}, "allowed"),
+        ({"allowed": [LADDER, [], LADDER]}, "allowed"),
+        ({"allowed": [LADDER, [0.7], LADDER]}, "allowed[1][0]"),
+        ({"baseline": 0.5}, "baseline"),
+        ({"baseline": [0.5, 0.5, 9.0]}, "baseline[2]"),
+        ({"baseline": [0.5] * 3, "allowed": [[1.0], LADDER, LADDER]}, "baseline"),
+    ],
+)
+def test_what_fits_no_product_is_refused_and_says_where(more, where):
+    served = served_product("live", 0.0)
+    with pytest.raises(ProblemError) as caught:
+        decide(served, Ask(product_request(served, **more), "a"), SECRET)
+    assert caught.value.faults[0].field == where

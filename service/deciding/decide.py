@@ -8,10 +8,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.policy import Array, Policy, draw, explore, sample_rows
+from agents import policy
+from agents.policy import Array, Policy, draw, explore, sample_factors
 from online.events import Decided, scoped_id
 from service.deciding.beliefs import NO_ESTIMATES, Estimates
-from service.deciding.points import Action, Mask, Point, Rows
+from service.deciding.points import Action, Index, Mask, Point, Rows
 from service.deciding.releases import Release
 from service.http.problems import ProblemError, invalid
 
@@ -101,8 +102,9 @@ class ServedPoint:
 class Choices:
     """What was chosen for n requests: the distributions, the uniform numbers that drew from them, and what was drawn.
 
-    `propensity` counts the draw of the arm too; `probabilities` (n, a) are given the arm. A row that the caller itself
-    decided has no draw.
+    `propensity` (n,) counts the draw of the arm too; `probabilities` (n, j · a) are given the arm, one list after
+    another where an action is a product of j choices, each with its `index` (n, j) and its draw. A row that the caller
+    itself decided has no draws.
     """
 
     arms: list[Arm]
@@ -111,7 +113,7 @@ class Choices:
     probabilities: Array
     index: NDArray[np.int64]
     propensity: Array
-    draws: list[float | None]
+    draws: list[list[float] | None]
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class _Asked:
     asks: list[Ask]
     rows: Rows
     masks: Mask
-    given: list[int | None]
+    given: list[Index | None]
 
 
 def decide(served: ServedPoint, ask: Ask, secret: bytes) -> Decided:
@@ -157,9 +159,9 @@ def _read(point: Point, asks: Sequence[Ask]) -> tuple[_Asked, dict[int, ProblemE
     """The requests that make sense, and why the others (by place) do not."""
     rows = point.rows([ask.request.context for ask in asks])
     masks = np.array(point.world.allowed_of(rows))
-    given: list[int | None] = [None] * len(asks)
+    given: list[Index | None] = [None] * len(asks)
     faults: dict[int, ProblemError] = {}
-    always = bool(masks.any(axis=1).all())
+    always = bool(point.lists(masks).any(axis=1).all())
     for i, ask in enumerate(asks):
         allowed, baseline = ask.request.allowed, ask.request.baseline
         if always and allowed is None and baseline is None:
@@ -175,20 +177,19 @@ def _read(point: Point, asks: Sequence[Ask]) -> tuple[_Asked, dict[int, ProblemE
     return _Asked([asks[i] for i in left], rows[left], masks[left], [given[i] for i in left]), faults
 
 
-def _given(point: Point, mask: Mask, baseline: Action | None) -> int | None:
+def _given(point: Point, mask: Mask, baseline: Action | None) -> Index | None:
     """The index of the action that the caller would take itself."""
     if baseline is None:
         return None
     index = point.index(baseline, "baseline")
-    if not mask[index]:
+    if not point.lists(mask[None])[np.arange(point.factors), index].all():
         raise invalid("baseline", "one of the allowed actions", baseline)
     return index
 
 
 def _choose(served: ServedPoint, asked: _Asked, secret: bytes) -> Choices:
     """The mode's rule: who serves, with which distribution, and what is drawn from it."""
-    domain = f"action/{served.point.name}"
-    draws = [draw(secret, scoped_id(ask.id, ask.key), domain) for ask in asked.asks]
+    draws = _draws(served.point, asked.asks, secret)
     mode = served.release.mode
     if mode in ("off", "apprentice"):
         return _baseline(served, asked, draws)
@@ -197,26 +198,36 @@ def _choose(served: ServedPoint, asked: _Asked, secret: bytes) -> Choices:
     return _drawn(served.incumbent, _explored(served, served.incumbent, asked), draws)
 
 
-def _drawn(arm: Arm, probabilities: Array, draws: list[float]) -> Choices:
+def _draws(point: Point, asks: Sequence[Ask], secret: bytes) -> list[list[float]]:
+    """A uniform number for each request, or for each choice of its action."""
+    domains = [f"action/{point.name}"]
+    if point.factors > 1:
+        domains = [f"{domains[0]}/{factor}" for factor in range(point.factors)]
+    ids = [scoped_id(ask.id, ask.key) for ask in asks]
+    return [[draw(secret, one, domain) for domain in domains] for one in ids]
+
+
+def _drawn(arm: Arm, probabilities: Array, draws: list[list[float]]) -> Choices:
     """One arm serves, and what is drawn from its distribution is done."""
     n = len(draws)
-    index = sample_rows(probabilities, np.array(draws))
-    return Choices([arm] * n, [""] * n, [1.0] * n, probabilities, index, _at(probabilities, index), [*draws])
+    index = sample_factors(probabilities, np.array(draws))
+    propensity = policy.propensity(probabilities, index)
+    return Choices([arm] * n, [""] * n, [1.0] * n, probabilities, index, propensity, [*draws])
 
 
-def _baseline(served: ServedPoint, asked: _Asked, draws: list[float]) -> Choices:
+def _baseline(served: ServedPoint, asked: _Asked, draws: list[list[float]]) -> Choices:
     """The point's rule serves, without exploration, unless the caller said what it would do itself: then that."""
     drawn = _drawn(served.baseline, np.array(served.baseline.probabilities(asked.rows, asked.masks)), draws)
     for i, index in enumerate(asked.given):
         if index is not None:
-            drawn.probabilities[i] = 0.0
-            drawn.probabilities[i, index] = drawn.propensity[i] = 1.0
-            drawn.index[i], drawn.draws[i] = index, None
+            lists = np.zeros_like(served.point.lists(drawn.probabilities[i : i + 1]))
+            lists[np.arange(len(lists)), index] = drawn.propensity[i] = 1.0
+            drawn.probabilities[i], drawn.index[i], drawn.draws[i] = lists.ravel(), index, None
             drawn.arms[i] = Arm(served.baseline.policy, CALLER, CALLER)
     return drawn
 
 
-def _canary(served: ServedPoint, trial: Arm, asked: _Asked, draws: list[float], secret: bytes) -> Choices:
+def _canary(served: ServedPoint, trial: Arm, asked: _Asked, draws: list[list[float]], secret: bytes) -> Choices:
     """Each unit has its arm; what is logged is the propensity with the draw of the arm counted in."""
     share = served.release.share
     incumbent, candidate = (_explored(served, arm, asked) for arm in (served.incumbent, trial))
@@ -224,14 +235,14 @@ def _canary(served: ServedPoint, trial: Arm, asked: _Asked, draws: list[float], 
     domain = f"arm/{served.point.name}/{trial.name}"
     on_trial = [draw(secret, _unit(ask), domain) < share for ask in asked.asks]
     probabilities = np.where(np.array(on_trial)[:, None], candidate, incumbent)
-    index = sample_rows(probabilities, np.array(draws))
+    index = sample_factors(probabilities, np.array(draws))
     return Choices(
         arms=[trial if tried else served.incumbent for tried in on_trial],
         arm_names=["candidate" if tried else "incumbent" for tried in on_trial],
         arm_probabilities=[share if tried else 1.0 - share for tried in on_trial],
         probabilities=probabilities,
         index=index,
-        propensity=share * _at(candidate, index) + (1.0 - share) * _at(incumbent, index),
+        propensity=share * policy.propensity(candidate, index) + (1.0 - share) * policy.propensity(incumbent, index),
         draws=[*draws],
     )
 
@@ -240,11 +251,13 @@ def _explored(served: ServedPoint, arm: Arm, asked: _Asked) -> Array:
     """What an arm serves, with the point's exploration mixed in."""
     believed = [served.believed(arm, ask.key) or {} for ask in asked.asks] if arm.estimates else []
     probabilities = arm.probabilities(asked.rows, asked.masks, believed)
-    return explore(probabilities, asked.masks, served.point.spec.exploration)
+    return explored(served.point, probabilities, asked.masks)
 
 
-def _at(probabilities: Array, index: NDArray[np.int64]) -> Array:
-    return probabilities[np.arange(len(index)), index]
+def explored(point: Point, probabilities: Array, masks: Mask) -> Array:
+    """The distributions with the point's exploration mixed in, into each factor by itself."""
+    lists = explore(point.lists(probabilities), point.lists(masks), point.spec.exploration)
+    return lists.reshape(probabilities.shape)
 
 
 def _unit(ask: Ask) -> str:
@@ -257,15 +270,19 @@ def _unit(ask: Ask) -> str:
 def _decided(served: ServedPoint, asked: _Asked, choices: Choices) -> list[Decided]:
     """The choices as events."""
     whole: list[bool] = np.asarray(asked.masks.all(axis=1)).tolist()
-    actions, mode = served.point.actions, served.release.mode
-    index, propensity = choices.index.tolist(), choices.propensity.tolist()
+    point, mode = served.point, served.release.mode
+    # A list of one is written as what it holds.
+    single = point.factors == 1
+    indices = choices.index[:, 0].tolist() if single else choices.index.tolist()
+    draws = [one[0] if single and one is not None else one for one in choices.draws]
+    propensity = choices.propensity.tolist()
     probabilities = choices.probabilities.tolist()
     return [
         Decided(
             id=ask.id,
             context=msgspec.to_builtins(ask.request.context),
-            index=index[i],
-            action=actions[index[i]],
+            index=indices[i],
+            action=point.action(indices[i]),
             propensity=propensity[i],
             policy=choices.arms[i].name,
             key=ask.key,
@@ -279,7 +296,7 @@ def _decided(served: ServedPoint, asked: _Asked, choices: Choices) -> list[Decid
             arm_probability=choices.arm_probabilities[i],
             estimates=served.believed(choices.arms[i], ask.key),
             baseline=asked.given[i],
-            draw=choices.draws[i],
+            draw=draws[i],
             deferred=ask.request.deferred,
         )
         for i, ask in enumerate(asked.asks)

@@ -120,6 +120,7 @@ def check_point(old: PointSpec | None, new: PointSpec) -> None:
         "key": (old.key, new.key),
         "context": (_shape(before), _shape(after)),
         "actions": (list(before.actions), list(after.actions)),
+        "factors": (before.factors, after.factors),
         "outcome.aggregate": (old.outcome.aggregate, new.outcome.aggregate),
     }
     for name, (was, would_be) in changed.items():

@@ -47,7 +47,7 @@ class _Waiting(Struct, frozen=True, array_like=True):
     """One outcome that is still to be held against the world."""
 
     row: list[float]
-    index: int
+    index: int | list[int]
     reward: float
     key: str | None
 
@@ -270,7 +270,9 @@ def _belief(found: Estimated) -> Belief:
 
 
 def _compared(fit: Fit, world: World, expected: Array, index: NDArray[np.int64], reward: Array) -> Fit:
-    group = index * GROUPS // world.actions.n
+    # A product counts by the middle of its choices.
+    middle = index.reshape(len(index), -1).mean(axis=1)
+    group = (middle * GROUPS // world.actions.nvec[0]).astype(np.int64)
     residual = reward - expected
     kept = (1.0 - 1.0 / MEMORY) ** len(index)
 

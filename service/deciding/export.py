@@ -25,15 +25,12 @@ _COLUMNS: dict[str, tuple[pa.DataType, Callable[[Joined], Any]]] = {
     "outcomes": (pa.int64(), lambda row: row.standing.outcomes),
     "late": (pa.int64(), lambda row: row.standing.late),
     "closed": (pa.bool_(), lambda row: row.standing.closed),
-    "index": (pa.int64(), lambda row: row.decided.index),
     "propensity": (pa.float64(), lambda row: row.decided.propensity),
     "policy": (pa.string(), lambda row: row.decided.policy),
     "kind": (pa.string(), lambda row: row.decided.kind),
     "mode": (pa.string(), lambda row: row.decided.mode),
     "arm": (pa.string(), lambda row: row.decided.arm),
     "arm_probability": (pa.float64(), lambda row: row.decided.arm_probability),
-    "baseline": (pa.int64(), lambda row: row.decided.baseline),
-    "draw": (pa.float64(), lambda row: row.decided.draw),
     "deferred": (pa.bool_(), lambda row: row.decided.deferred),
     "probabilities": (pa.list_(pa.float64()), lambda row: row.decided.probabilities),
     "allowed": (pa.list_(pa.bool_()), lambda row: row.decided.allowed),
@@ -43,7 +40,8 @@ _COLUMNS: dict[str, tuple[pa.DataType, Callable[[Joined], Any]]] = {
 def table(point: Point, rows: Sequence[Joined]) -> pa.Table:
     """The decisions as a table; contexts and estimates are columns of their own, `context.<name>`."""
     columns = {name: pa.array([get(row) for row in rows], kind) for name, (kind, get) in _COLUMNS.items()}
-    scalar = all(isinstance(action, int | float) for action in point.actions)
+    columns |= _choices(point, rows)
+    scalar = point.factors == 1 and all(isinstance(action, int | float) for action in point.actions)
     actions = [row.decided.action if scalar else json.dumps(row.decided.action) for row in rows]
     columns["action"] = pa.array(actions, pa.float64() if scalar else pa.string())
     for entry in point.context:
@@ -54,6 +52,17 @@ def table(point: Point, rows: Sequence[Joined]) -> pa.Table:
         columns[f"estimate.{name}"] = pa.array(values, pa.float64())
     columns["entry"] = pa.array([token(partition_of(point.name), row.entry.id) for row in rows], pa.string())
     return pa.table(columns)
+
+
+def _choices(point: Point, rows: Sequence[Joined]) -> dict[str, pa.Array]:
+    """What was chosen, and the numbers that chose it: lists with one of each for every factor of a product."""
+    whole: pa.DataType = pa.int64() if point.factors == 1 else pa.list_(pa.int64())
+    number: pa.DataType = pa.float64() if point.factors == 1 else pa.list_(pa.float64())
+    return {
+        "index": pa.array([row.decided.index for row in rows], whole),
+        "baseline": pa.array([row.decided.baseline for row in rows], whole),
+        "draw": pa.array([row.decided.draw for row in rows], number),
+    }
 
 
 def to_parquet(data: pa.Table) -> bytes:

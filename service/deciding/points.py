@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -10,6 +10,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from agents import baselines
+from agents.baselines import RulePolicy
 from agents.bundle import BundleError, Card
 from agents.policy import FixedAction, Policy
 from envs import worlds
@@ -20,7 +21,8 @@ from service.http.decoding import Decoder
 from service.http.problems import NOTHING, invalid
 from service.manifest import PointSpec
 
-Action: TypeAlias = float | list[int]
+Action: TypeAlias = float | list[int | float]
+Index: TypeAlias = int | list[int]
 Rows = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -41,7 +43,8 @@ class Point:
     Attributes:
         context: The entries of the context, in the order of the observation.
         actions: What an answer's `action` can be, by index: a physical value, the numbers of the components that are
-            acted on, or the index itself where the set has no values.
+            acted on, or the index itself where the set has no values. Where an action is a product, what each of its
+            factors can be.
         baseline: The rule that serves where no bundle does.
         decoder: Decodes a request's body, whose `context` has one typed field for each entry.
         outcomes: The fields from which an outcome's reward is computed.
@@ -84,29 +87,70 @@ class Point:
         """The contexts as observations (n, k), less the parameters."""
         return np.array([msgspec.structs.astuple(context) for context in contexts], np.float32)
 
+    @property
+    def factors(self) -> int:
+        """How many choices make one action: 1, or more for a product (a price for each product)."""
+        return len(self.world.actions.nvec)
+
+    def action(self, index: Index) -> Action:
+        """The action of an index; the list of them for a product."""
+        if isinstance(index, list):
+            return [cast(float, self.actions[one]) for one in index]
+        return self.actions[index]
+
+    def lists(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Masks or probabilities (n, factors · a) with the list of each factor apart: (n · factors, a)."""
+        return rows.reshape(len(rows) * self.factors, -1)
+
     def narrowed(self, mask: Mask, allowed: Sequence[Action] | None) -> Mask:
-        """Which actions may be taken (a,): those that the world allows, by `mask`, and the caller too where it says so.
+        """Which actions may be taken (factors · a,): those that the world allows, by `mask`, and the caller too.
+
+        Args:
+            allowed: Actions; for a product, what each factor may be. `None`: the caller does not mind.
 
         Raises:
             ProblemError: No action is left, or one does not exist.
         """
-        left = mask
-        if allowed is not None:
-            chosen = np.zeros(len(self.actions), bool)
-            chosen[[self.index(action, f"allowed[{i}]") for i, action in enumerate(allowed)]] = True
-            left = mask & chosen
-        if not left.any():
-            possible = [self.actions[i] for i in np.flatnonzero(mask)]
+        if allowed is None:
+            left = [*self.lists(mask[None])]
+        elif self.factors == 1:
+            left = [self._narrowed(mask, allowed, "allowed")]
+        else:
+            lists = self._each(allowed, "allowed", "with the values that it may have")
+            masks = self.lists(mask[None])
+            left = [self._narrowed(masks[j], one, f"allowed[{j}]") for j, one in enumerate(lists)]
+        if not all(one.any() for one in left):
+            possible = [self.actions[i] for i in np.flatnonzero(self.lists(mask[None]).any(axis=0))]
             raise invalid("allowed", f"at least one of {_listed(possible)}, which this context allows", allowed)
-        return left
+        return np.concatenate(left)
 
-    def index(self, action: Action, path: str) -> int:
-        """The index of an action given by its value.
+    def _narrowed(self, mask: Mask, allowed: Sequence[Any], path: str) -> Mask:
+        chosen = np.zeros(len(self.actions), bool)
+        chosen[[self._place(action, f"{path}[{i}]") for i, action in enumerate(allowed)]] = True
+        return mask & chosen
+
+    def index(self, action: Action, path: str) -> Index:
+        """The index of an action given by its value; for a product, the indices of its factors.
 
         Raises:
             ProblemError: There is no such action; the answer lists those that there are.
         """
+        if self.factors == 1:
+            return self._place(action, path)
+        each = self._each(action, path, "with its value")
+        return [self._place(one, f"{path}[{j}]") for j, one in enumerate(each)]
+
+    def _each(self, given: Any, path: str, what: str) -> list[Any]:
+        """Something for each factor."""
+        if not isinstance(given, list) or len(given) != self.factors:
+            named = self.world.actions.name
+            raise invalid(path, f"a list of {self.factors}, one for each of the {named}, {what}", given)
+        return given
+
+    def _place(self, action: Any, path: str) -> int:
         try:
+            if isinstance(action, list) and not all(isinstance(one, int) for one in action):
+                raise ValueError("components are named by whole numbers")
             return self.world.actions.index_of(action)
         except ValueError:
             raise invalid(path, f"one of the actions {_listed(self.actions)}", action) from None
@@ -193,6 +237,10 @@ class Point:
 
     def _check_actions(self, card: Card) -> None:
         ours, theirs = self.world.actions.values, card.actions
+        if theirs.factors != self.factors:
+            raise BundleError(
+                f"an action of the bundle is {theirs.factors} choices, one of the point {self.name!r} {self.factors}"
+            )
         if theirs.n != len(self.actions):
             raise BundleError(f"the bundle has {theirs.n} actions, the point {self.name!r} has {len(self.actions)}")
         if theirs.values is None:
@@ -216,9 +264,9 @@ def actions_of(world: World) -> tuple[Action, ...]:
     """The actions of a world by index, as JSON has them."""
     values = world.actions.values
     if values is None:
-        return tuple(range(world.actions.n))
+        return tuple(range(world.actions.nvec[0]))
     if values.ndim == 2:
-        return tuple(np.flatnonzero(members).tolist() for members in values)
+        return tuple([int(one) for one in np.flatnonzero(members)] for members in values)
     return tuple(np.asarray(values, float).tolist())
 
 
@@ -226,7 +274,10 @@ def baseline_of(spec: PointSpec, world: World) -> Policy:
     """The rule that a point names, or the fixed action whose value it gives."""
     if isinstance(spec.baseline, str):
         return baselines.make(spec.baseline, world)
-    return FixedAction(world.actions.index_of(spec.baseline), world.actions.n)
+    index, nvec = world.actions.index_of(spec.baseline), world.actions.nvec
+    if len(nvec) == 1:
+        return FixedAction(index, nvec[0])
+    return RulePolicy("fixed", len(world.context), nvec, lambda seen: np.full((len(seen), len(nvec)), index))
 
 
 def request_struct(spec: PointSpec, context: Sequence[Field]) -> type[msgspec.Struct]:

@@ -11,9 +11,9 @@ from msgspec import Struct
 
 from agents import ope
 from agents.estimators import from_influence
-from agents.policy import Array, Exploration, explore
+from agents.policy import Array, propensity
 from online.events import Decided
-from service.deciding.decide import Arm, ServedPoint
+from service.deciding.decide import Arm, ServedPoint, explored
 from service.deciding.joined import Joined
 
 MODES_THAT_EXPLORE = ("shadow", "canary", "live")
@@ -116,11 +116,18 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
 def _shift(served: ServedPoint, rows: Sequence[Joined]) -> float | None:
     if len(rows) < 2:
         return None
-    actions = len(served.point.actions)
-    index = np.array([row.decided.index for row in rows])
-    older, newer = np.array_split(index, 2)
-    mixes = [np.bincount(half, minlength=actions) / len(half) for half in (older, newer)]
-    return float(np.abs(mixes[0] - mixes[1]).sum() / 2)
+    older, newer = (_mix(served, half) for half in (rows[: (len(rows) + 1) // 2], rows[(len(rows) + 1) // 2 :]))
+    return float(np.abs(older - newer).sum(axis=1).mean() / 2)
+
+
+def _mix(served: ServedPoint, rows: Sequence[Joined]) -> Array:
+    """How often each action was taken: (j, a) shares, one row for each factor."""
+    size = len(served.point.actions)
+    return np.array([np.bincount(column, minlength=size) / len(rows) for column in _indices(served, rows).T])
+
+
+def _indices(served: ServedPoint, rows: Sequence[Joined]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array([row.decided.index for row in rows], np.int64).reshape(len(rows), served.point.factors)
 
 
 def _values(served: ServedPoint, rows: Sequence[Joined]) -> list[PolicyValue]:
@@ -132,8 +139,6 @@ def _values(served: ServedPoint, rows: Sequence[Joined]) -> list[PolicyValue]:
 
 def _value(served: ServedPoint, policy: str, kind: str, arm: str, rows: Sequence[Joined]) -> PolicyValue:
     known = [row for row in rows if row.reward is not None]
-    mix = Counter(row.decided.index for row in rows)
-    named = {_named(served.point.actions[index]): count / len(rows) for index, count in sorted(mix.items())}
     return PolicyValue(
         policy=policy,
         kind=kind,
@@ -142,12 +147,21 @@ def _value(served: ServedPoint, policy: str, kind: str, arm: str, rows: Sequence
         rewarded=sum(row.standing.state == "rewarded" for row in rows),
         defaulted=sum(row.standing.state == "defaulted" for row in rows),
         value=_interval(known, served.point.spec.gate.confidence) if known else None,
-        actions=named,
+        actions=_named(served, _mix(served, rows)),
     )
 
 
-def _named(action: Any) -> str:
-    return f"{action:g}" if isinstance(action, float) else str(action)
+def _named(served: ServedPoint, mix: Array) -> dict[str, float]:
+    """The shares of the actions that were taken, by what they are called."""
+    what = served.point.world.actions.name
+    prefixes = [""] if len(mix) == 1 else [f"{what}[{factor}]: " for factor in range(len(mix))]
+    names = [f"{action:g}" if isinstance(action, float) else str(action) for action in served.point.actions]
+    return {
+        f"{prefix}{name}": float(share)
+        for prefix, shares in zip(prefixes, mix, strict=True)
+        for name, share in zip(names, shares, strict=True)
+        if share > 0
+    }
 
 
 def _interval(rows: Sequence[Joined], confidence: float) -> Interval:
@@ -171,7 +185,7 @@ def _unit(row: Joined, place: int) -> Any:
 
 @dataclass(frozen=True)
 class _Logged:
-    """Logged decisions as arrays: contexts (n, k), masks (n, a), indices, propensities and rewards (n,)."""
+    """Logged decisions as arrays: contexts (n, k), masks (n, j · a), indices (n, j), propensities and rewards (n,)."""
 
     rows: Sequence[Joined]
     context: Array
@@ -183,13 +197,13 @@ class _Logged:
 
     @classmethod
     def of(cls, served: ServedPoint, rows: Sequence[Joined]) -> "_Logged":
-        names, actions = [entry.name for entry in served.point.context], len(served.point.actions)
+        names, width = [entry.name for entry in served.point.context], sum(served.point.world.actions.nvec)
         decided = [row.decided for row in rows]
         return cls(
             rows,
             np.array([[event.context[name] for name in names] for event in decided], float),
-            np.array([event.allowed or [True] * actions for event in decided], bool),
-            np.array([event.index for event in decided], np.int64),
+            np.array([event.allowed or [True] * width for event in decided], bool),
+            _indices(served, rows),
             np.array([event.propensity for event in decided], float),
             np.array([row.reward for row in rows], float),
             _behaviour(decided),
@@ -218,14 +232,15 @@ def _comparisons(served: ServedPoint, rows: Sequence[Joined]) -> list[Comparison
 
 def _compare(served: ServedPoint, role: str, arm: Arm, log: _Logged) -> Comparison:
     explores = role != "baseline" or served.release.mode in MODES_THAT_EXPLORE
-    target = _target(arm, log, served.point.spec.exploration if explores else Exploration(0.0))
-    chosen = target[np.arange(len(log.index)), log.index]
+    target = _target(served, arm, log, explores=explores)
+    chosen = propensity(target, log.index)
     gate = served.point.spec.gate
     episodic = all(row.decided.episode is not None for row in log.rows)
-    if episodic:
+    # A model of the rewards needs one list of actions; the weights alone do not.
+    if episodic or served.point.factors > 1:
         found = ope.report_episodes(_episodes(log, chosen), tolerance=gate.tolerance, confidence=gate.confidence)
     else:
-        decisions = ope.Decisions(log.context, log.index, log.propensity, log.reward, log.behaviour)
+        decisions = ope.Decisions(log.context, log.index[:, 0], log.propensity, log.reward, log.behaviour)
         found = ope.report(decisions, target, tolerance=gate.tolerance, confidence=gate.confidence)
     unit = "episode" if episodic else "decision"
     agreement = float(chosen.mean())
@@ -258,18 +273,19 @@ def _said(role: str, unit: str, found: ope.Report, agreement: float) -> str:
     return f"No clear difference yet between the {role} and what was done, over {units.n} {unit}s ({seldom})."
 
 
-def _target(arm: Arm, log: _Logged, exploration: Exploration) -> Array:
-    """The arm's distributions (n, a) in the logged contexts, with the estimates of then where they were logged."""
+def _target(served: ServedPoint, arm: Arm, log: _Logged, *, explores: bool) -> Array:
+    """The arm's distributions (n, j · a) in the logged contexts, with the estimates of then where they were logged."""
     believed = [row.decided.estimates or {} for row in log.rows]
     probabilities = arm.probabilities(log.context.astype(np.float32), log.mask, believed)
-    return explore(probabilities, log.mask, exploration)
+    return explored(served.point, probabilities, log.mask) if explores else probabilities
 
 
 def _episodes(log: _Logged, target: Array) -> ope.Episodes:
-    """The decisions grouped by key and episode, in their order, padded to the longest."""
-    places: dict[tuple[str | None, str | None], list[int]] = {}
+    """The decisions grouped by key and episode, in their order, padded to the longest; one without is its own."""
+    places: dict[Any, list[int]] = {}
     for place, row in enumerate(log.rows):
-        places.setdefault((row.decided.key, row.decided.episode), []).append(place)
+        unit = place if row.decided.episode is None else (row.decided.key, row.decided.episode)
+        places.setdefault(unit, []).append(place)
     shape = (len(places), max(len(group) for group in places.values()))
     reward, propensity, chosen = np.zeros(shape), np.ones(shape), np.ones(shape)
     active = np.zeros(shape, bool)

@@ -32,7 +32,7 @@ class _Made:
 
     unit: _Unit
     place: int
-    index: int
+    index: int | list[int]
     reward: float | None = None
     following: float | None = None
 

@@ -41,7 +41,8 @@ class PointDescription(Struct, frozen=True):
     """Everything that a caller must know about a point.
 
     Attributes:
-        actions: What an answer's `action` can be, by index.
+        actions: What an answer's `action` can be, by index; what each of its factors can be, where it is a product.
+        factors: How many choices make one action.
         outcome_fields: What an outcome's `fields` must hold, where it gives no value.
     """
 
@@ -52,6 +53,7 @@ class PointDescription(Struct, frozen=True):
     key: str | None
     context: list[FieldDescription]
     actions: list[Action]
+    factors: int
     action_unit: str
     outcome_fields: list[str]
     baseline: str
@@ -153,6 +155,7 @@ def description(served: ServedPoint) -> PointDescription:
         key=spec.key,
         context=[_field(entry) for entry in point.context],
         actions=list(point.actions),
+        factors=point.factors,
         action_unit=point.world.actions.unit,
         outcome_fields=list(point.outcome_fields),
         baseline=point.baseline_name,
