@@ -1,11 +1,13 @@
 """Telemetry: what one API process counts, for Prometheus."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
+_REASONS = {400: "malformed", 404: "unknown", 409: "conflict"}
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -19,6 +21,7 @@ class Telemetry:
         self._refused = self._counter("http_refusals", "Requests refused, by the kind of problem", "route", "kind")
         self._decisions = self._counter("decisions", "Decisions appended to the log", "point", "mode", "policy")
         self._outcomes = self._counter("outcomes", "Outcomes accepted or refused", "point", "result")
+        self._rejected = self._counter("rejects", "Events, labels and outcomes that were refused", "subject", "reason")
         self._delay = self._histogram(
             "outcome_delay_seconds", "From decision to outcome", "point", buckets=(1, 10, 60, 600, 3600, 86400, 604800)
         )
@@ -74,6 +77,11 @@ class Telemetry:
     def events(self, model: str, result: str, count: int) -> None:
         """Events or labels were accepted, or refused."""
         self._events.labels(model, result).inc(count)
+
+    def rejects(self, subject: str, statuses: Iterable[int]) -> None:
+        """Events, labels or outcomes of a model or point were refused, each for what its HTTP status says."""
+        for reason, count in Tally(_REASONS.get(status, "invalid") for status in statuses).items():
+            self._rejected.labels(subject, reason).inc(count)
 
     def standing(self, point: str, states: Mapping[str, int]) -> None:
         """How many decisions of a point are joined, defaulted, late, pending."""

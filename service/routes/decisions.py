@@ -10,13 +10,15 @@ from online.join import Standing, parse_standing, standing_field
 from online.log import Conflict, Draft, Entry, Log, Partition, token
 from service.deciding.decide import BASELINE, CALLER, Ask
 from service.deciding.gathering import Gathering
-from service.deciding.points import WHOLE_VECTOR, Action, EventTime, Identifier, Point, partition_of
+from service.deciding.points import WHOLE_VECTOR, Action, EventTime, Identifier, Index, Point, partition_of
 from service.http.api import Api
 from service.http.batches import BatchAnswer, Rejected, answered, is_batch, rejection, sift
 from service.http.decoding import Decoder
 from service.http.operations import Answer, Call, Operation, Parameter, flag, reply
 from service.http.problems import NOTHING, Fault, Plain, ProblemError, invalid, shown
 
+_TINY = 1e-12
+"""A probability below this is answered with two digits: it is never drawn, and 17 digits of each swell the answer."""
 ONLY_OUTCOME = "outcome"
 """The outcome id of a decision that gets one outcome and whose caller named none."""
 _RESERVED = ("activated",)
@@ -35,16 +37,18 @@ class DecisionAnswer(Struct, frozen=True, omit_defaults=True):
     """What was decided; a function of the stored entry alone, so that a retry reads the same.
 
     Attributes:
-        action: The chosen action's physical value, or its index where the set has none.
+        action: The chosen action's physical value, or its index where the set has none; a list with the value of each
+            factor where an action is a product, as is `index`.
         propensity: The probability with which it was chosen, every random choice on the way included.
-        probabilities: The whole distribution it was drawn from, given the arm; left out above 64 actions.
+        probabilities: The whole distribution it was drawn from, given the arm; left out above 64 actions. The factors
+            of a product stand one after another, each summing to 1.
         estimates: The live parameters that the policy saw.
         entry: Where the decision stands in the log.
     """
 
     id: str
     action: Action
-    index: int
+    index: Index
     propensity: float
     policy: PolicyName
     mode: str
@@ -60,7 +64,8 @@ class DecisionBody(Struct, frozen=True, forbid_unknown_fields=True, omit_default
         key: The entity that the decision is about, where the point declares what that is.
         episode: Joins the decisions of one sequence, so that a canary's policy keeps the whole of it.
         at: When it is made, in seconds since 1970; now, where left out.
-        allowed: The actions to choose from, by value; all that the context allows, where left out.
+        allowed: The actions to choose from, by value; all that the context allows, where left out. Where an action is a
+            product, one list of values for each factor.
         baseline: The action that the caller would take itself; taken in the modes `off` and `apprentice`.
         deferred: The decision may not be used: it counts once it is activated.
     """
@@ -131,7 +136,7 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     at: float
     context: dict[str, Any]
     action: Action
-    index: int
+    index: Index
     propensity: float
     policy: PolicyName
     mode: str
@@ -142,10 +147,10 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     allowed: list[bool] | None = None
     probabilities: list[float] | None = None
     estimates: dict[str, float] | None = None
-    draw: float | None = None
+    draw: float | list[float] | None = None
     arm: str = ""
     arm_probability: float = 1.0
-    baseline: int | None = None
+    baseline: Index | None = None
     deferred: bool = False
     reward: float | None = None
     outcomes: int = 0
@@ -156,6 +161,8 @@ class Trace(Struct, frozen=True, omit_defaults=True):
 def answer_of(decided: Decided, entry: str, full: bool = False) -> DecisionAnswer:
     """The answer that belongs to a stored decision."""
     whole = decided.probabilities
+    if whole is not None and not (full or len(whole) <= WHOLE_VECTOR):
+        whole = None
     return DecisionAnswer(
         id=decided.id,
         action=decided.action,
@@ -164,9 +171,13 @@ def answer_of(decided: Decided, entry: str, full: bool = False) -> DecisionAnswe
         policy=policy_name(decided),
         mode=decided.mode,
         entry=entry,
-        probabilities=whole if whole is not None and (full or len(whole) <= WHOLE_VECTOR) else None,
+        probabilities=whole if whole is None or min(whole) >= _TINY else [_short(one) for one in whole],
         estimates=decided.estimates,
     )
+
+
+def _short(probability: float) -> float:
+    return probability if probability >= _TINY or probability == 0.0 else float(f"{probability:.1e}")
 
 
 def policy_name(decided: Decided) -> PolicyName:
@@ -264,6 +275,7 @@ class Decisions:
             last = token(partition, result.entry.id)
             delay = None if entry is None or not result.fresh else result.entry.at - entry.at
             self._api.telemetry.outcome(point.name, "accepted" if result.fresh else "duplicate", delay)
+        self._api.telemetry.rejects(f"point:{point.name}", (refused.status for refused in rejected))
         for refused in rejected:
             self._api.telemetry.outcome(point.name, _RESULTS.get(refused.status, "invalid"))
         return BatchAnswer(accepted, sorted(rejected, key=lambda line: line.line), duplicates, last)

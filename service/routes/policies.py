@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 from msgspec import Meta, Struct, convert, to_builtins
 from msgspec.structs import replace
 
-from agents.bundle import BundleError, unpack
+from agents.bundle import MAX_BYTES, BundleError, unpack
 from agents.cards import in_shares
 from agents.curves import columns
 from agents.foreign import packed
@@ -307,9 +307,11 @@ class Policies:
         }
         notes = tuple(Parameter(name, {"type": "string"}, doc) for name, doc in _NOTES.items())
         base = "/v1/policies/{point}"
-        register = {**ordered, "request": _SCHEMA, "consumes": BUNDLE, "query": notes, "status": 201, "example": None}
-        bring = {**ordered, "request": ImportOrder, "status": 201, "example": None}
-        curve = {**looked, "problems": ("unknown-point", "unknown-policy", "unavailable")}
+        bundle = {"request": _SCHEMA, "consumes": BUNDLE, "most": MAX_BYTES + _AROUND}
+        register = {**ordered, **bundle, "query": notes, "status": 201, "example": None}
+        model = {"request": ImportOrder, "most": MAX_BYTES // 3 * 4 + _AROUND}
+        bring = {**ordered, **model, "status": 201, "example": None}
+        curve: dict[str, Any] = {**looked, "problems": ("unknown-point", "unknown-policy", "unavailable")}
         mode = {**ordered, "request": ModeOrder, "example": {"mode": "live", "reason": "trial is over"}}
         train = {**ordered, "request": TrainOrder, "status": 202}
         return [
@@ -327,6 +329,8 @@ class Policies:
         ]
 
 
+_AROUND = 1024 * 1024
+"""What may stand around a bundle or a model: a seal, a card."""
 _NOTES = {"actor": "Who registers it", "note": "Where it comes from"}
 
 

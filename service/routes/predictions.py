@@ -218,6 +218,7 @@ class Predictions:
             last = outcome.entry.id
         self._api.telemetry.events(name, "accepted", accepted)
         self._api.telemetry.events(name, "rejected", len(rejected))
+        self._api.telemetry.rejects(f"model:{name}", (line.status for line in rejected))
         entry = "" if last is None else token(partition, last)
         return BatchAnswer(accepted, sorted(rejected, key=lambda line: line.line), duplicates, entry)
 
