@@ -14,13 +14,15 @@ _TICKS = 5
 def number(value: float | None, digits: int = 4) -> str:
     """A number for people: so many significant digits, thousands apart.
 
-    >>> number(1234567.8), number(0.00012345), number(-2.5), number(None)
-    ('1,234,568', '0.0001234', '−2.5', '–')
+    >>> number(1234567.8), number(0.00012345), number(-2.5e-7), number(None)
+    ('1,234,568', '0.0001234', '−2.50e−7', '–')
     """
     if not known(value):
         return "–"
     if value == 0:
         return "0"
+    if abs(value) < 1e-4:
+        return f"{value:.{digits - 2}e}".replace("e-0", "e−").replace("e-", "e−").replace("-", "−")
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{min(places, 12)}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text

@@ -89,7 +89,9 @@ def test_the_heartbeat_says_what_is_owned_and_learned() -> None:
     bench.observe(1.0, 30)
     (heartbeat,) = feed.heartbeats(bench.blob)
     assert heartbeat.process == "learner"
-    assert heartbeat.detail == {"learned": {"model:demand/0": 30, "point:price/0": 0}, "standing_by": []}
+    told = {name: heartbeat.detail[name] for name in ("learned", "standing_by")}
+    assert told == {"learned": {"model:demand/0": 30, "point:price/0": 0}, "standing_by": []}
+    assert heartbeat.detail["memory"] > 10 * 2**20
 
 
 def test_a_second_learner_stands_by_and_says_so() -> None:

@@ -29,11 +29,8 @@ def page(trace: Answer, point: Answer) -> str:
             figure("wait", "over" if trace.get("closed") else "open", "whether outcomes still count"),
         ]
     )
-    return (
-        head
-        + figures
-        + f"<div class=grid>{_asked(trace, point)}{_believed(trace)}{_drawn(trace, point)}{_logged(trace)}</div>"
-    )
+    parts = _asked(trace, point) + _believed(trace) + _drawn(trace, point) + _logged(trace)
+    return f"<div class=stack>{head}{figures}<div class=grid>{parts}</div></div>"
 
 
 def _asked(trace: Answer, point: Answer) -> str:

@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.console.markup import text
+from service.console.markup import ICON, text
 from service.console.reader import Unreachable
 from service.console.sessions import COOKIE, LASTS_S, Access
 from service.http.guard import Guard
@@ -119,7 +119,7 @@ def _form(after: str, trouble: str = "", status: int = 200) -> HTMLResponse:
     return HTMLResponse(
         f"<!doctype html><html lang=en><head><meta charset=utf-8><title>Log in · Trimtab</title>"
         f"<meta name=viewport content='width=device-width, initial-scale=1'><style>{_STYLE}</style></head><body>"
-        f"<main class='card login'><a class=brand href='/'><i></i>Trimtab</a><form method=post action=/login>"
+        f"<main class='card login'><a class=brand href='/'>{ICON}Trimtab</a><form method=post action=/login>"
         f"<label for=token>API key</label><input id=token name=token type=password autofocus required "
         f"autocomplete=current-password><input type=hidden name=next value='{text(_inside(after))}'>"
         f"<button>Log in</button></form>{said}<p class=soft>A key that may read shows everything; one that may operate "

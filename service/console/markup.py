@@ -7,6 +7,12 @@ from urllib.parse import quote
 
 from agents.scales import moment, number
 
+ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' width='18' height='18' aria-hidden='true'>"
+    "<path d='M2 2h6v12H2z' fill='#0b64a0'/><path d='M9.5 4.5 14 8l-4.5 3.5z' fill='#e69f00'/></svg>"
+)
+"""A rudder and its trim tab."""
+
 MODES = {
     "off": "baseline serves; nothing is tried",
     "apprentice": "baseline serves; the policy is scored",
@@ -126,6 +132,8 @@ def code(words: str) -> str:
 
 def plain(value: Any) -> str:
     """Any value of an answer as HTML."""
+    if value is None:
+        return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

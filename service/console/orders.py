@@ -121,7 +121,7 @@ class Hands:
         self._row.clear()
         with self._row:
             for order in orders:
-                ui.button(order.name, on_click=self._asked(order.name)).props("flat no-caps dense").classes(
+                ui.button(order.name, on_click=self._asked(order.name), color=None).props("flat no-caps dense").classes(
                     f"order {order.tone}"
                 )
 
@@ -143,8 +143,8 @@ async def ordered(access: Access, sheet: Sheet, order: Order, subject: str) -> N
         reason = ui.input("Why (kept in the history)").props("outlined dense autofocus").classes("full")
         said = ui.label().classes("refusal")
         with ui.element("div").classes("hands"):
-            ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("flat no-caps")
-            give = ui.button(order.name).props("unelevated no-caps").classes("give")
+            ui.button("Cancel", on_click=lambda: dialog.submit(None), color=None).props("flat no-caps")
+            give = ui.button(order.name, color=None).props("unelevated no-caps").classes("give")
 
     async def send() -> None:
         if not reason.value.strip():

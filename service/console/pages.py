@@ -11,7 +11,7 @@ from nicegui import ui
 from starlette.requests import Request
 
 from agents.drawing import SCRIPT, STYLE
-from service.console.markup import link, nothing, pill, seconds, text
+from service.console.markup import ICON, link, nothing, pill, seconds, text
 from service.console.reader import Unreachable
 from service.console.sessions import Session
 from service.outside.client import ServiceError
@@ -115,7 +115,7 @@ def opened(request: Request, title: str, current: str = "Overview") -> Sheet:
     role = "" if session.acts else pill("read only", "warn", "this key may look, not act")
     with ui.element("header").classes("top"):
         ui.html(
-            f"<a class=brand href='/'><i></i>Trimtab</a><nav aria-label=Pages>{links}</nav>", sanitize=False
+            f"<a class=brand href='/'>{ICON}Trimtab</a><nav aria-label=Pages>{links}</nav>", sanitize=False
         ).classes("left")
         sheet.region(lambda: _status(sheet), 1.0, "status")
         ui.html(f"{role}<span class=soft>{who}</span>{out}", sanitize=False).classes("who")

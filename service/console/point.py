@@ -110,7 +110,7 @@ def spans(now: int) -> str:
 
 
 def charts(series: Answer, beliefs: Answer, worth: Answer | None, releases: Sequence[Answer], unit: str) -> str:
-    """Value, share of the optimum, parameters and actions over time."""
+    """Value, share of the optimum, parameters and actions over time, as cards."""
     past = list(releases)[::-1]
     marks = marks_of(beliefs["alarms"], past)
     parts = [card("", draw(value_chart(series, marks)), wide=True)]
@@ -120,8 +120,7 @@ def charts(series: Answer, beliefs: Answer, worth: Answer | None, releases: Sequ
     if not beliefs["parameters"]:
         words = "Nothing is estimated: the world has no likelihood, or no outcome with fields has come."
         parts.append(card("Believed parameters", nothing(words)))
-    parts.append(card("", draw(action_shares(series, unit))))
-    return "".join(parts)
+    return "".join([*parts, card("", draw(action_shares(series, unit)))])
 
 
 def adaptation(loop: Answer) -> str:
@@ -158,7 +157,7 @@ def releases(point: str, answer: Answer) -> str:
         ]
         for one in answer["releases"][:30]
     ]
-    return card("Releases", table(("since", "mode", "incumbent", "candidate", "by", "why"), rows, left=6))
+    return card("Releases", table(("since", "mode", "incumbent", "candidate", "by", "why"), rows, left=6), wide=True)
 
 
 def policies(point: str, answer: Answer) -> str:
@@ -178,15 +177,12 @@ def policies(point: str, answer: Answer) -> str:
         ]
         for one in answer["policies"][:30]
     ]
-    extra = f"<a class=more href='/policies/{text(point)}'>compare</a>"
-    return card(
-        "Bundles", table(("bundle", "made by", "steps", "below the optimum", "registered", "by"), rows, left=2), extra
-    )
+    return card("Bundles", table(("bundle", "made by", "steps", "below the optimum", "registered", "by"), rows, left=2))
 
 
 def _gap(metrics: Mapping[str, float]) -> str:
-    found = metrics.get("gap", metrics.get("gap_mean"))
-    return "–" if found is None else f"{number(found, 3)} %"
+    share = metrics.get("gap_share", metrics.get("gap_mean_share"))
+    return percent(share, 2)
 
 
 def evidence(report: Answer) -> str:
@@ -208,7 +204,13 @@ def evidence(report: Answer) -> str:
             ]
         )
     note = f"<p class=soft>Off-policy evaluation of the last {whole(report['decisions'])} decisions.</p>"
-    heads = ("policy", "verdict", f"gain per {report['comparisons'][0]['unit']}", "agreement", "in words")
+    heads = (
+        "policy",
+        "verdict",
+        f"gain per {report['comparisons'][0]['unit']}",
+        "agreement",
+        "<span class=said>in words</span>",
+    )
     return card("Evidence", table(heads, rows, left=2) + note, wide=True)
 
 

@@ -40,9 +40,8 @@ class PointSheet:
                 sheet.region(self._adaptation, 1.0)
                 sheet.region(self._registered, 2.0)
             sheet.region(self._evidence, 5.0)
-            with ui.element("div").classes("grid"):
-                sheet.region(self._releases, 2.0)
-                sheet.region(self._latest, 2.0)
+            sheet.region(self._releases, 2.0)
+            sheet.region(self._latest, 2.0)
         await sheet.begin()
 
     async def _view(self) -> Any:
@@ -70,7 +69,9 @@ class PointSheet:
         served = [one[role] for one in past[:_RIVALS] for role in ("incumbent", "candidate") if one[role]]
         names = list(dict.fromkeys(["baseline", *served]))[:_RIVALS]
         worth = self._reader.peek(f"{self._base}/worth?policies={','.join(names)}", 60.0)
-        return f"<div class=grid>{point.charts(series, beliefs, worth, past, told['action_unit'])}</div>"
+        report = self._reader.peek(self._report, 30.0)
+        outcomes = "<div class='card wait'></div>" if report is None else point.outcomes(report)
+        return f"<div class=grid>{point.charts(series, beliefs, worth, past, told['action_unit'])}{outcomes}</div>"
 
     async def _adaptation(self) -> str:
         return point.adaptation(await self._reader.get(f"{self._base}/adaptation"))
@@ -79,7 +80,7 @@ class PointSheet:
         report = self._reader.peek(self._report, 30.0)
         if report is None:
             return "<div class='card wait'></div>"
-        return f"<div class=grid>{point.evidence(report)}{point.outcomes(report)}</div>"
+        return point.evidence(report)
 
     async def _releases(self) -> str:
         return point.releases(self._name, await self._reader.get(f"{self._bundles}/releases", 2.0))

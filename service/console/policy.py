@@ -44,11 +44,16 @@ def described(bundle: Answer) -> str:
 def measured(bundle: Answer) -> str:
     """What it was measured to do, and what it was made with."""
     told = bundle["card"]
-    metrics = listing((name, number(value, 5)) for name, value in told.get("metrics", {}).items())
+    metrics = listing((name, _measured(name, value)) for name, value in told.get("metrics", {}).items())
     versions = ", ".join(f"{text(name)} {text(version)}" for name, version in told.get("versions", {}).items())
     return card(
         "Measured when it was made", (metrics or nothing("Nothing was measured.")) + f"<p class=soft>{versions}</p>"
     )
+
+
+def _measured(name: str, value: float) -> str:
+    """A card's gaps are percents."""
+    return number(value, 4) + (" %" if name.startswith("gap") else "")
 
 
 def training(bundle: Answer) -> str:

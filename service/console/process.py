@@ -8,16 +8,13 @@ from nicegui import ui
 from starlette.routing import Route
 
 from service.console.gate import Gate, handlers
+from service.console.markup import ICON
 from service.console.routes import register
 from service.console.sessions import Access
 from service.console.settings import ConsoleSettings
 from service.http.guard import Guard
 
 _GRACE_S = 2
-_ICON = (
-    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><path d='M3 2h5v12H3z' fill='#0b64a0'/>"
-    "<path d='M9 5l4 3-4 3z' fill='#e69f00'/></svg>"
-)
 
 
 def application(settings: ConsoleSettings) -> Gate:
@@ -30,7 +27,7 @@ def application(settings: ConsoleSettings) -> Gate:
     ui.run_with(
         app,
         title="Trimtab",
-        favicon=_ICON,
+        favicon=ICON,
         dark=None,
         language="en-US",
         tailwind=False,

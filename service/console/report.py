@@ -27,7 +27,7 @@ def page(answers: Mapping[str, Answer]) -> str:
     body = (
         f"{point.title(view, answers['adaptation'])}{point.strip(view, answers['report'], beliefs, answers['worth'])}"
         f"<div class=grid>{point.charts(answers['series'], beliefs, answers['worth'], releases, told['action_unit'])}"
-        f"{point.evidence(answers['report'])}{point.outcomes(answers['report'])}{point.adaptation(answers['adaptation'])}"
+        f"{point.outcomes(answers['report'])}{point.evidence(answers['report'])}{point.adaptation(answers['adaptation'])}"
         f"{point.policies(name, answers['policies'])}{point.releases(name, answers['releases'])}</div>"
         f"<p class=soft>Trimtab {text(name)}, as of {when(answers['system']['at'])}.</p>"
     )

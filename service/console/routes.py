@@ -145,22 +145,20 @@ async def _rejects(access: Access, sheet: Sheet, name: str, reader: Reader) -> N
                 if not found:
                     ui.html(nothing("Nothing was set aside: every entry could be learned from."), sanitize=False)
                 for one in found:
-                    with ui.element("div").classes("reject"):
-                        ui.html(model.reject_line(one), sanitize=False)
-                        if sheet.session.acts:
-                            order = Order(
-                                "Replay",
-                                f"The learner takes {one['id']} as if it came now.",
-                                path("v1", "models", name, "rejects", one["entry"], "replay"),
-                                {},
-                                dict,
-                            )
-                            ui.button("Replay", on_click=lambda order=order: ordered(access, sheet, order, name)).props(
-                                "flat no-caps dense"
-                            ).classes("order")
+                    _reject(access, sheet, name, one)
         return ""
 
     sheet.region(follow, 2.0)
+
+
+def _reject(access: Access, sheet: Sheet, name: str, found: Mapping[str, Any]) -> None:
+    where = path("v1", "models", name, "rejects", found["entry"], "replay")
+    order = Order("Replay", f"The learner takes {found['id']} as if it came now.", where, {}, dict)
+    with ui.element("div").classes("reject"):
+        ui.html(model.reject_line(found), sanitize=False)
+        if sheet.session.acts:
+            button = ui.button("Replay", on_click=lambda: ordered(access, sheet, order, name), color=None)
+            button.props("flat no-caps dense").classes("order")
 
 
 async def _policy(sheet: Sheet, name: str, digest: str, request: Request, other: str) -> None:
@@ -175,7 +173,7 @@ async def _policy(sheet: Sheet, name: str, digest: str, request: Request, other:
 
     async def facts() -> str:
         bundle = await reader.get(f"{bundles}/bundles/{digest}", 60.0)
-        return f"<div class=grid>{policy.described(bundle)}{policy.measured(bundle)}{policy.training(bundle)}</div>"
+        return f"<div class=grid>{policy.described(bundle)}{policy.training(bundle)}{policy.measured(bundle)}</div>"
 
     async def worth() -> str:
         asked = dict.fromkeys([digest, other, "baseline"])

@@ -14,7 +14,6 @@ from service.console.markup import (
     nothing,
     percent,
     pill,
-    plain,
     seconds,
     short,
     table,
@@ -75,22 +74,23 @@ def processes(system: Answer) -> str:
             pill("silent", "bad") if one["age_s"] > SILENT_S else pill("alive", "good"),
             seconds(one["age_s"]),
             when(one["started"]),
-            plain(one["pid"]),
-            _detail(one["detail"]),
+            str(one["pid"]),
+            _memory(one["detail"]),
+            _doing(one["detail"]),
         ]
         for one in system["processes"]
     ]
-    return card(
-        "Processes", table(("process", "", "last sign of life", "since", "pid", "doing"), rows, left=2), wide=True
-    )
+    heads = ("process", "state", "last sign of life", "since", "pid", "memory", "doing")
+    return card("Processes", table(heads, rows, left=2), wide=True)
 
 
-def _detail(detail: Mapping[str, Any]) -> str:
-    if "progress" in detail:
-        return f"{code(str(detail.get('job', '')))} {percent(detail['progress'])}"
-    if "memory" in detail:
-        return f"{number(detail['memory'] / 2**20, 3)} MiB"
-    return ""
+def _memory(detail: Mapping[str, Any]) -> str:
+    size = detail.get("memory")
+    return f"{number(size / 2**20, 3)} MiB" if size else "–"
+
+
+def _doing(detail: Mapping[str, Any]) -> str:
+    return f"{code(str(detail.get('job', '')))} {percent(detail['progress'])}" if "progress" in detail else "–"
 
 
 def learners(system: Answer) -> str:

@@ -4,9 +4,11 @@ Nothing is ever decided from a note. The page, the terminal and the event stream
 """
 
 import os
+import resource
 import time
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -38,7 +40,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """A sign of life: `at` is when, `started` since when, `detail` what the process is doing."""
+    """A sign of life: `at` is when, `started` since when, `detail` what the process is doing and its `memory`."""
 
     process: str
     pid: int
@@ -65,8 +67,17 @@ def read(log: Log, after: EntryId, count: int = 100) -> list[tuple[EntryId, Note
 
 def beat(blob: Blob, process: str, started: float, detail: Mapping[str, Any] | None = None) -> None:
     """Say that this process lives."""
-    heartbeat = Heartbeat(process=process, pid=os.getpid(), at=time.time(), started=started, detail=detail or {})
+    told = {**(detail or {}), "memory": _resident()}
+    heartbeat = Heartbeat(process=process, pid=os.getpid(), at=time.time(), started=started, detail=told)
     blob.put(f"{_HEARTBEATS}{process}", _encoder.encode(heartbeat))
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def heartbeats(blob: Blob) -> list[Heartbeat]:
