@@ -282,7 +282,7 @@ class Adapter:
         """
         share = progress.steps / max(progress.total, 1)
         try:
-            current = self._registry.update(replace(job, progress=share, detail=in_shares(asdict(progress))))
+            current = self._registry.update(replace(job, progress=share, detail=_detail(progress)))
             self._beat({"job": job.id, "progress": share})
             if time.monotonic() >= self._say_at:
                 self._say_at = time.monotonic() + _SAY_EVERY_S
@@ -306,6 +306,11 @@ class Adapter:
     def _tell(self, kind: str, point: str, text: str) -> None:
         _log.info("%s", text)
         feed.tell(self._log, Note(at=time.time(), source=self._name, kind=kind, text=text, subject=f"point:{point}"))
+
+
+def _detail(progress: Progress) -> dict[str, Any]:
+    """Progress as a job shows it; what is not known yet is left out."""
+    return dict(in_shares({name: figure for name, figure in asdict(progress).items() if figure is not None}))
 
 
 def in_words(point: str, progress: Progress) -> str:
