@@ -1,0 +1,301 @@
+"""The console without a browser: who gets in, what is fetched how often, what needs a person, how figures are made."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import msgspec
+import pytest
+
+from agents.drawing import draw
+from service.console import figures, overview
+from service.console.markup import link, plain, seconds, short
+from service.console.orders import orders_of
+from service.console.reader import Reader, Unreachable
+from service.console.report import page as report_page
+from service.console.sessions import Access
+from service.console.settings import ConsoleSettings, read
+from service.outside.client import ServiceError
+from service.processes.supervisor import free_port
+from service.settings import SettingsError
+
+TOKEN, LOOK = "operate-with-this-token", "only-look-with-this-token"
+RELEASE = {
+    "mode": "live",
+    "incumbent": "a" * 64,
+    "candidate": None,
+    "share": 0.0,
+    "since": 10.0,
+    "reason": "good",
+    "actor": "ana",
+}
+
+
+class Service(ThreadingHTTPServer):
+    """Answers with what it was told to, and counts what it was asked."""
+
+    def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers, self.asked = answers, list[tuple[str, str]]()
+        Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Service
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, self.headers.get("authorization", "")))
+        status, body = self.server.answers.get(self.path, (404, {"title": "nothing here"}))
+        data = msgspec.json.encode(body)
+        self.send_response(status)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def serve():
+    started = []
+
+    def start(**answers: Any) -> Service:
+        found = Service({f"/v1/{name}": answer for name, answer in answers.items()})
+        started.append(found)
+        return found
+
+    yield start
+    for service in started:
+        service.shutdown()
+        service.server_close()
+
+
+def run(work: Callable[[], Awaitable[Any]]) -> Any:
+    return asyncio.run(work())
+
+
+def test_many_viewers_cost_one_request(serve) -> None:
+    service, now = serve(system=(200, {"at": 1})), [0.0]
+
+    async def look() -> None:
+        reader = Reader(service.url, clock=lambda: now[0])
+        await asyncio.gather(*(reader.get("/v1/system", 1.0) for _ in range(20)))
+        await reader.get("/v1/system", 1.0)
+        assert len(service.asked) == 1
+        now[0] = 1.1
+        assert await reader.get("/v1/system", 1.0) == {"at": 1}
+        assert len(service.asked) == 2
+        await reader.close()
+
+    run(look)
+
+
+def test_a_service_that_is_away_leaves_what_was_known(serve) -> None:
+    service, now = serve(system=(200, {"at": 1})), [0.0]
+
+    async def look() -> None:
+        reader = Reader(service.url, clock=lambda: now[0])
+        await reader.get("/v1/system")
+        service.answers["/v1/system"] = (503, {"title": "away"})
+        now[0] = 5.0
+        assert await reader.get("/v1/system") == {"at": 1}
+        assert "503" in reader.trouble
+        assert reader.silent_s == 5.0
+        with pytest.raises(Unreachable):
+            await reader.get("/v1/other") if service.answers.setdefault("/v1/other", (503, {})) else None
+        service.answers["/v1/system"] = (200, {"at": 2})
+        now[0] = 7.0
+        assert await reader.get("/v1/system") == {"at": 2}
+        assert reader.trouble == ""
+        await reader.close()
+
+    run(look)
+
+
+def test_a_refusal_is_said_and_not_mistaken_for_silence(serve) -> None:
+    service = serve()
+
+    async def look() -> None:
+        reader = Reader(service.url)
+        with pytest.raises(ServiceError, match="404"):
+            await reader.get("/v1/points/none")
+        assert reader.trouble == ""
+        assert reader.peek("/v1/points/none") is None
+        await reader.close()
+
+    run(look)
+
+
+def test_a_service_without_keys_is_open_to_this_machine(serve) -> None:
+    service = serve()
+    session = run(lambda: Access(ConsoleSettings(url=service.url), lambda: 0.0).session(None))
+    assert session is not None
+    assert session.acts
+
+
+def test_a_service_with_keys_says_what_a_key_may_do(serve) -> None:
+    service = serve(me=(401, {"title": "send a key"}))
+    access = Access(ConsoleSettings(url=service.url), lambda: 0.0)
+    assert run(lambda: access.session(None)) is None
+    assert run(lambda: access.admit("tt_bad_key")) is None
+    service.answers["/v1/me"] = (200, {"key": "k1", "scopes": ["read"]})
+    session = run(lambda: access.admit("tt_k1_secret"))
+    assert (session.name, session.acts) == ("k1", False)
+    assert service.asked[-1] == ("/v1/me", "Bearer tt_k1_secret")
+    assert run(lambda: access.session(session.id)) is session
+    service.answers["/v1/me"] = (200, {"key": "k2", "scopes": ["read", "operate"]})
+    assert run(lambda: access.admit("tt_k2_secret")).acts
+
+
+def test_the_consoles_own_tokens_open_it_where_the_service_has_no_keys(serve) -> None:
+    now = [0.0]
+    settings = ConsoleSettings(url=serve().url, operator_token=TOKEN, read_token=LOOK)
+    access = Access(settings, lambda: now[0])
+    assert run(lambda: access.session(None)) is None
+    assert run(lambda: access.admit("wrong")) is None
+    assert run(lambda: access.admit("")) is None
+    operator, reader = run(lambda: access.admit(TOKEN)), run(lambda: access.admit(LOOK))
+    assert (operator.acts, reader.acts) == (True, False)
+    assert access.lives(operator)
+    access.end(operator.id)
+    assert not access.lives(operator)
+    assert run(lambda: access.session(operator.id)) is None
+    now[0] = 13 * 3600.0
+    assert run(lambda: access.session(reader.id)) is None
+
+
+def test_while_the_service_is_away_nobody_may_act() -> None:
+    away = f"http://127.0.0.1:{free_port('127.0.0.1', 0)}"
+    session = run(lambda: Access(ConsoleSettings(url=away), lambda: 0.0).session(None))
+    assert session is not None
+    assert not session.acts
+
+
+def test_settings_keep_the_console_private(monkeypatch) -> None:
+    with pytest.raises(SettingsError, match="TRIMTAB_CONSOLE_TRUST_NETWORK"):
+        read(host="0.0.0.0")
+    monkeypatch.setenv("TRIMTAB_CONSOLE_OPERATOR_TOKEN", "short")
+    with pytest.raises(SettingsError, match="OPERATOR_TOKEN") as caught:
+        read()
+    assert "'short'" not in str(caught.value)
+
+
+def system(**changes: Any) -> dict[str, Any]:
+    point = {
+        "name": "price",
+        "world": "pricing",
+        "baseline": "rule",
+        "release": RELEASE,
+        "decisions": 10,
+        "pending": 1,
+        "rejected": 0,
+        "lag": 0,
+        "values": [],
+        "error": "",
+    }
+    return {
+        "at": 100.0,
+        "age_s": 0.1,
+        "processes": [],
+        "models": [],
+        "points": [point],
+        "jobs": [],
+        "feed": [],
+    } | changes
+
+
+def test_what_is_broken_comes_before_what_is_worth_a_look() -> None:
+    calm = system()
+    assert overview.needs(calm) == []
+    assert "Nothing needs you" in overview.attention(calm)
+    troubled = system(processes=[{"process": "learner", "age_s": 60.0}])
+    troubled["points"][0] |= {"rejected": 3, "error": "no bundle"}
+    assert [need.tone for need in overview.needs(troubled)] == ["bad", "bad", "warn"]
+
+
+def test_a_failed_job_is_forgotten_once_one_has_succeeded() -> None:
+    failed = {"point": "price", "kind": "train", "state": "failed", "detail": {"error": "too slow"}}
+    assert len(overview.needs(system(jobs=[failed]))) == 1
+    # The newest job comes first.
+    assert overview.needs(system(jobs=[failed | {"state": "done"}, failed])) == []
+
+
+def test_an_overview_of_nothing_says_what_to_do() -> None:
+    empty = system(points=[])
+    assert "PUT /v1/points/NAME" in overview.points(empty, lambda *_: None)
+    assert "PUT /v1/models/NAME" in overview.models(empty, lambda *_: None)
+
+
+def test_orders_fit_what_stands() -> None:
+    bundle = {"digest": "b" * 64, "algo": "ppo", "kind": "network", "role": ""}
+    bare = {"release": RELEASE, "policies": [], "held": None}
+    assert "Promote" not in [order.name for order in orders_of("price", bare)]
+    full = {"release": RELEASE, "policies": [bundle], "held": {"on": True}}
+    orders = {order.name: order for order in orders_of("a/b", full)}
+    assert {"Stop", "Roll back", "Mode", "Promote", "Train now", "Release hold"} == set(orders)
+    assert orders["Stop"].path == "/v1/policies/a%2Fb/mode"
+    assert orders["Stop"].body({}) == {"mode": "off"}
+    assert orders["Mode"].body({"mode": "live", "digest": ""}) == {"mode": "live"}
+
+
+def test_a_share_of_the_optimum_is_read_between_the_cells_of_the_grid() -> None:
+    worth = {"axes": [["k", [1.0, 2.0, 4.0]]], "values": {"optimum": [10.0, 20.0, 40.0], "x": [5.0, 20.0, 10.0]}}
+
+    def share(at: float) -> float | None:
+        return figures.share_now({"parameters": [{"name": "k", "mid": at}]}, worth, "x")
+
+    assert [share(at) for at in (0.5, 1.0, 1.5, 2.0, 3.0, 9.0)] == pytest.approx([0.5, 0.5, 12.5 / 15, 1.0, 0.5, 0.25])
+    assert figures.share_now({"parameters": []}, worth, "x") is None
+    assert figures.share_now({"parameters": []}, worth, "unknown") is None
+
+
+def test_regret_is_a_line_over_one_parameter_and_a_map_over_two() -> None:
+    beliefs = {"parameters": [{"name": "k", "mid": 1.5, "trained": [1.0, 2.0]}]}
+    line = {"axes": [["k", [1.0, 2.0]]], "values": {"optimum": [10.0, 20.0], "x": [9.0, 20.0]}, "said": ""}
+    chart = figures.regret(line, {"x": "mine"}, beliefs)
+    assert chart.lines[0].y == [10.0, 0.01]  # type: ignore[union-attr]
+    square = line | {"axes": [["a", [1.0]], ["b", [1.0, 2.0]]]}
+    assert figures.regret(square, {"x": "mine"}, beliefs).cells == [[10.0, 0.0]]  # type: ignore[union-attr]
+    large = {"axes": [], "values": {}, "said": "too large"}
+    assert "too large" in draw(figures.regret(large, {"x": "mine"}, beliefs))
+
+
+def test_everything_of_others_is_escaped() -> None:
+    evil = "<script>alert(1)</script>"
+    troubled = system(models=[], feed=[{"at": 1.0, "kind": "error", "text": evil, "source": "x"}])
+    troubled["points"][0] |= {"name": evil, "error": evil}
+    for html in (
+        overview.attention(troubled),
+        overview.points(troubled, lambda *_: None),
+        overview.feed(troubled["feed"]),
+    ):
+        assert "<script>" not in html
+    assert "javascript:" not in link("x", "javascript:alert(1)")
+
+
+def test_values_read_well() -> None:
+    assert [plain(value) for value in (None, True, 1234, 0.12345, ["a", 1])] == ["–", "yes", "1,234", "0.1235", "a, 1"]
+    assert (seconds(None), seconds(0.25), seconds(3 * 86_400)) == ("–", "250 ms", "3 d")
+    assert (short("a" * 64), short("best-fixed-price")) == ("a" * 10, "best-fixed-price")
+
+
+def test_a_report_is_one_page_without_outside_parts(service) -> None:
+    for i in range(12):
+        service.post("/v1/decisions/price", {"id": f"d{i}", "context": {"stock": 3, "period": 1}})
+        service.post("/v1/decisions/price/outcomes", {"id": f"d{i}", "fields": {"sold": i % 2}})
+    service.settle()
+    point, policies = "/v1/points/price", "/v1/policies/price"
+    parts = {name: f"{point}/{name}" for name in ("series", "beliefs", "worth", "adaptation")}
+    parts |= {"system": "/v1/system", "point": point, "report": "/v1/decisions/price/report"}
+    parts |= {"policies": policies, "releases": f"{policies}/releases"}
+    html = report_page({name: service.get(path) for name, path in parts.items()})
+    assert "Share of the optimum" in html
+    assert "src=" not in html
+    assert "@import" not in html
