@@ -1,11 +1,12 @@
 # Two commands: `make run` and `make test`. PIP_FLAGS is passed to pip, for a mirror or for PyTorch's CPU wheels.
 PIP_FLAGS ?=
 RUN_FLAGS ?=
+SCREENSHOTS ?= ../trimtab-screenshots
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-long lint bench clean install
+.PHONY: run test test-long lint bench screenshots clean install
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -26,6 +27,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+screenshots: $(STAMP)
+	$(BIN)/python tests/screenshots.py $(SCREENSHOTS)
 
 install: $(STAMP)
 
