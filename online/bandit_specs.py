@@ -9,7 +9,7 @@ from river import base, linear_model
 from online import durations
 from online.components import Component, ComponentError, check_bounded, component
 from online.exploration import EpsilonGreedy, ExplorationError, Explorer, InverseGap, LinUCB, Thompson
-from online.specs import SpecError
+from online.reading import SpecError
 
 EXPLORERS: Mapping[str, type[Explorer]] = {
     "inverse_gap": InverseGap,

@@ -1,13 +1,11 @@
 """Model specs: what a model is, declared in a table and checked before anything runs."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from river import base, compose, metrics, reco, time_series
 
-from online import durations
 from online.comparison import SWITCHES, Plan
 from online.components import (
     Component,
@@ -18,8 +16,10 @@ from online.components import (
     hash_seeded,
     is_transformer,
 )
-from online.features import ENCODINGS, IMPUTATIONS, LIMIT, TYPES, Feature
-from online.history import KEPT, LABEL, PARTS, STATS, Past
+from online.feature_specs import features_of
+from online.features import Feature
+from online.history import Past
+from online.reading import SpecError, boolean, choice, duration, integer, number
 
 TASKS: Mapping[str, tuple[type, ...]] = {
     "binary": (base.Classifier,),
@@ -51,16 +51,6 @@ DECLARED = "declared"
 """The name of the pipeline that the model's own table declares, among its challengers."""
 
 _SUPERVISED = ("binary", "multiclass", "regression", "recommendation")
-
-
-class SpecError(ValueError):
-    """A spec that cannot be a model: the path to the fault, what was given, what is allowed."""
-
-    def __init__(self, path: str, given: object, allowed: str) -> None:
-        super().__init__(f"{path}: given {given!r}; allowed is {allowed}")
-        self.path = path
-        self.given = given
-        self.allowed = allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +130,8 @@ def model_spec(name: str, mapping: Mapping[str, Any]) -> ModelSpec:
 
 
 def _checked(name: str, path: str, mapping: Mapping[str, Any]) -> ModelSpec:
-    task = _choice(mapping.get("task"), tuple(TASKS), f"{path}.task")
-    unbounded = _boolean(mapping, "allow_unbounded", path)
+    task = choice(mapping.get("task"), tuple(TASKS), f"{path}.task")
+    unbounded = boolean(mapping, "allow_unbounded", path)
     pipeline = _pipeline(mapping.get("pipeline"), f"{path}.pipeline", task, allow_unbounded=unbounded)
     detectors, signals = _detectors(mapping.get("detectors"), f"{path}.detectors", task, mapping.get("features"))
     spec = ModelSpec(
@@ -149,22 +139,22 @@ def _checked(name: str, path: str, mapping: Mapping[str, Any]) -> ModelSpec:
         task=task,
         pipeline=pipeline,
         metrics=_metrics(mapping.get("metrics", METRICS[task]), f"{path}.metrics", task),
-        features=_features(mapping.get("features"), f"{path}.features", task),
+        features=features_of(mapping.get("features"), f"{path}.features", task),
         detectors=detectors,
         key=_key(mapping.get("key"), f"{path}.key"),
-        pooled=_boolean(mapping, "pooled", path),
-        label_wait=_duration(mapping.get("label_wait"), f"{path}.label_wait"),
-        on_drift=_choice(mapping.get("on_drift", "keep"), ON_DRIFT, f"{path}.on_drift"),
-        learn_during_predict=_boolean(mapping, "learn_during_predict", path),
+        pooled=boolean(mapping, "pooled", path),
+        label_wait=duration(mapping.get("label_wait"), f"{path}.label_wait"),
+        on_drift=choice(mapping.get("on_drift", "keep"), ON_DRIFT, f"{path}.on_drift"),
+        learn_during_predict=boolean(mapping, "learn_during_predict", path),
         allow_unbounded=unbounded,
-        horizon=_integer(mapping, "horizon", path, 1, 10_000),
-        threshold=_number(mapping.get("threshold"), f"{path}.threshold"),
-        pending=_integer(mapping, "pending", path, 1_000_000, 100_000_000),
-        keys=_integer(mapping, "keys", path, 100_000, 100_000_000),
-        ceiling=_integer(mapping, "ceiling", path, 64 << 20, 1 << 40),
-        early=_duration(mapping.get("early", 300.0), f"{path}.early") or 0.0,
+        horizon=integer(mapping, "horizon", path, 1, 10_000),
+        threshold=number(mapping.get("threshold"), f"{path}.threshold"),
+        pending=integer(mapping, "pending", path, 1_000_000, 100_000_000),
+        keys=integer(mapping, "keys", path, 100_000, 100_000_000),
+        ceiling=integer(mapping, "ceiling", path, 64 << 20, 1 << 40),
+        early=duration(mapping.get("early", 300.0), f"{path}.early") or 0.0,
         signals=signals,
-        cooldown=_integer(mapping, "cooldown", path, 0, 1_000_000, low=0),
+        cooldown=integer(mapping, "cooldown", path, 0, 1_000_000, low=0),
         challengers=_challengers(mapping, f"{path}.challengers", task, allow_unbounded=unbounded),
         comparison=_comparison(mapping.get("comparison"), f"{path}.comparison"),
         label_budget=_label_budget(mapping.get("label_budget"), f"{path}.label_budget", task),
@@ -207,125 +197,6 @@ def _metrics(given: object, path: str, task: str) -> tuple[Component, ...]:
         if not issubclass(item.kind, kind):
             raise SpecError(f"{path}[{index}]", item.use, f"a metric that fits the task {task!r}")
     return found
-
-
-def _features(given: object, path: str, task: str) -> Mapping[str, Feature] | None:
-    if given is None:
-        return None
-    if not isinstance(given, Mapping) or not given:
-        raise SpecError(path, given, 'a table of features, such as {temperature = {type = "number", unit = "K"}}')
-    tables = {str(name): _table(table, f"{path}.{name}") for name, table in given.items()}
-    past = {name for name, table in tables.items() if table.get("type") == "history"}
-    plain = {name: _feature(name, table, f"{path}.{name}") for name, table in tables.items() if name not in past}
-    return {
-        name: _history(name, table, f"{path}.{name}", plain, task) if name in past else plain[name]
-        for name, table in tables.items()
-    }
-
-
-def _table(given: object, path: str) -> Mapping[str, Any]:
-    table = {"type": given} if isinstance(given, str) else given
-    if not isinstance(table, Mapping):
-        raise SpecError(path, given, 'a table such as {type = "number", unit = "K"}')
-    return table
-
-
-def _known(table: Mapping[str, Any], known: list[str], path: str) -> None:
-    for key in table:
-        if key not in known:
-            raise SpecError(f"{path}.{key}", table[key], f"a field of a feature: {', '.join(known)}")
-
-
-def _history(name: str, table: Mapping[str, Any], path: str, plain: Mapping[str, Feature], task: str) -> Feature:
-    """A feature that is a figure of earlier events: ``of`` a number or the label, by ``lag``, ``over`` or ``by``."""
-    _known(table, ["type", "unit", "doc", "default", "of", "lag", "stat", "over", "by"], path)
-    sources = [known for known, feature in plain.items() if feature.type in ("number", "boolean")]
-    if task in ("binary", "regression", "forecasting"):
-        sources.append(LABEL)
-    groups = (*PARTS, *(known for known, feature in plain.items() if feature.type == "category"))
-    if sum(key in table for key in ("lag", "over", "by")) != 1 or ("lag" in table) == ("stat" in table):
-        raise SpecError(path, dict(table), 'a lag; or a stat and either over or by, such as stat = "mean", over = "1h"')
-    lag, ago = _count_or_seconds(table.get("lag"), f"{path}.lag")
-    last, seconds = _count_or_seconds(table.get("over"), f"{path}.over")
-    past = Past(
-        name=name,
-        of=_choice(table.get("of"), tuple(sources), f"{path}.of"),
-        lag=lag,
-        ago=ago,
-        stat=_choice(table["stat"], STATS, f"{path}.stat") if "stat" in table else "",
-        last=last,
-        seconds=seconds,
-        by=_choice(table["by"], groups, f"{path}.by") if "by" in table else "",
-        default=_number(table.get("default"), f"{path}.default"),
-    )
-    unit, doc = str(table.get("unit", "")), str(table.get("doc", ""))
-    return Feature(name=name, type="history", unit=unit, doc=doc, past=past)
-
-
-def _count_or_seconds(given: Any, path: str) -> tuple[int, float]:
-    if given is None:
-        return 0, 0.0
-    if isinstance(given, int) and not isinstance(given, bool):
-        if not 1 <= given <= KEPT:
-            raise SpecError(path, given, f"a number of values from 1 to {KEPT}, or a duration such as 24h")
-        return given, 0.0
-    return 0, _duration(given, path) or 0.0
-
-
-def _feature(name: str, table: Mapping[str, Any], path: str) -> Feature:
-    known = [item.name for item in fields(Feature) if item.name not in ("name", "low", "high", "past")] + ["range"]
-    _known(table, known, path)
-    kind = _choice(table.get("type", "number"), TYPES, f"{path}.type")
-    low, high = _range(table.get("range", [-LIMIT, LIMIT]), f"{path}.range")
-    encodings = ENCODINGS.get(kind, ("",))
-    values = table.get("values")
-    imputations = IMPUTATIONS if kind == "number" else ("last",)
-    feature = Feature(
-        name=name,
-        type=kind,
-        unit=str(table.get("unit", "")),
-        doc=str(table.get("doc", "")),
-        required=_boolean(table, "required", path, default=True),
-        low=low,
-        high=high,
-        values=None if values is None else _texts(values, f"{path}.values"),
-        encode=_choice(table.get("encode", encodings[0]), encodings, f"{path}.encode"),
-        buckets=_integer(table, "buckets", path, 64, 65_536),
-        parts=_parts(table.get("parts", ("hour", "weekday")), f"{path}.parts"),
-        cycle=_boolean(table, "cycle", path, default=True),
-        impute=_choice(table["impute"], imputations, f"{path}.impute") if "impute" in table else "",
-    )
-    return _with_default(feature, table.get("default"), f"{path}.default")
-
-
-def _with_default(feature: Feature, default: Any, path: str) -> Feature:
-    if default is None:
-        return feature
-    try:
-        value = feature.check(default)
-    except ValueError as error:
-        raise SpecError(path, default, feature.allowed) from error
-    described = {item.name: getattr(feature, item.name) for item in fields(Feature)}
-    return Feature(**{**described, "default": value})
-
-
-def _range(given: object, path: str) -> tuple[float, float]:
-    if isinstance(given, list | tuple) and len(given) == 2:
-        low, high = _number(given[0], path), _number(given[1], path)
-        if low is not None and high is not None and low < high:
-            return max(low, -LIMIT), min(high, LIMIT)
-    raise SpecError(path, given, "two numbers, the lower first")
-
-
-def _texts(given: object, path: str) -> tuple[str, ...]:
-    if isinstance(given, list | tuple) and given:
-        return tuple(str(value) for value in given)
-    raise SpecError(path, given, "a list of texts")
-
-
-def _parts(given: object, path: str) -> tuple[str, ...]:
-    texts = _texts(given, path)
-    return tuple(_choice(text, PARTS, path) for text in texts)
 
 
 def _detectors(
@@ -376,9 +247,9 @@ def _comparison(given: object, path: str) -> Plan:
     known = [item.name for item in fields(Plan)]
     if not isinstance(given, Mapping) or not set(given) <= set(known):
         raise SpecError(path, given, f"a table with any of {', '.join(known)}")
-    labels = _integer(given, "labels", path, Plan().labels, 100_000_000)
-    level = _number(given.get("level", Plan().level), f"{path}.level") or 0.0
-    switch = _choice(given.get("switch", SWITCHES[0]), SWITCHES, f"{path}.switch")
+    labels = integer(given, "labels", path, Plan().labels, 100_000_000)
+    level = number(given.get("level", Plan().level), f"{path}.level") or 0.0
+    switch = choice(given.get("switch", SWITCHES[0]), SWITCHES, f"{path}.switch")
     try:
         return Plan(labels, level, switch)
     except ValueError as error:
@@ -386,7 +257,7 @@ def _comparison(given: object, path: str) -> Plan:
 
 
 def _label_budget(given: object, path: str, task: str) -> float | None:
-    budget = _number(given, path)
+    budget = number(given, path)
     if budget is None:
         return None
     if task not in ("binary", "multiclass") or not 0.0 < budget <= 1.0:
@@ -404,43 +275,6 @@ def _key(given: object, path: str) -> str | None:
     if given is None or (isinstance(given, str) and given):
         return given or None
     raise SpecError(path, given, "the name of the entity that has a model of its own, such as sku")
-
-
-def _choice(given: object, allowed: tuple[str, ...], path: str) -> str:
-    if isinstance(given, str) and given in allowed:
-        return given
-    raise SpecError(path, given, "one of " + ", ".join(allowed))
-
-
-def _boolean(table: Mapping[str, Any], name: str, path: str, *, default: bool = False) -> bool:
-    given = table.get(name, default)
-    if not isinstance(given, bool):
-        raise SpecError(f"{path}.{name}", given, "true or false")
-    return given
-
-
-def _integer(table: Mapping[str, Any], name: str, path: str, default: int, high: int, low: int = 1) -> int:
-    given = table.get(name, default)
-    if isinstance(given, bool) or not isinstance(given, int) or not low <= given <= high:
-        raise SpecError(f"{path}.{name}", given, f"an integer from {low} to {high}")
-    return given
-
-
-def _number(given: object, path: str) -> float | None:
-    if given is None:
-        return None
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise SpecError(path, given, "a finite number")
-    return float(given)
-
-
-def _duration(given: Any, path: str) -> float | None:
-    if given is None:
-        return None
-    try:
-        return durations.seconds(given)
-    except ValueError as error:
-        raise SpecError(path, given, str(error)) from error
 
 
 def _try_out(spec: ModelSpec) -> None:

@@ -16,7 +16,8 @@ from online.backtest import Row, backtest
 from online.comparison import BLOCKS, judged
 from online.components import construct
 from online.memory_log import MemoryLog
-from online.specs import ModelSpec, SpecError, model_spec
+from online.reading import SpecError
+from online.specs import ModelSpec, model_spec
 
 HELD_OUT = 0.2
 REDUNDANT = 0.98

@@ -20,8 +20,9 @@ from envs.dynamics import World
 from online import durations
 from online.bandit_specs import BanditSpec, bandit_spec
 from online.join import OutcomeSpec
+from online.reading import SpecError
 from online.sources import SourceSpec
-from online.specs import ModelSpec, SpecError, model_spec
+from online.specs import ModelSpec, model_spec
 from service.deciding.releases import Mode
 from service.http.decoding import explain
 from service.http.problems import Fault, shown

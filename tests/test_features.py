@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from online.features import LIMIT, UNDECLARED, FeatureError, Schema
-from online.specs import SpecError, model_spec
+from online.reading import SpecError
+from online.specs import model_spec
 
 
 def declared(**features: Any) -> Schema:

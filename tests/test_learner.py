@@ -28,7 +28,8 @@ from online.features import FeatureError
 from online.fold import Poisoned, Stale, replay_of
 from online.learner import ModelLearner
 from online.log import Entry, EntryId
-from online.specs import ModelSpec, SpecError, model_spec
+from online.reading import SpecError
+from online.specs import ModelSpec, model_spec
 
 SGD = {"use": "optim.SGD", "lr": 0.005}
 LOGISTIC = [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LogisticRegression", "optimizer": SGD}]

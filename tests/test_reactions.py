@@ -7,7 +7,8 @@ import pytest
 
 from online.drift import Alarm
 from online.model import DUEL, Model
-from online.specs import SpecError, model_spec
+from online.reading import SpecError
+from online.specs import model_spec
 from online.tasks import Guess
 
 NAIVE = [{"use": "naive_bayes.GaussianNB"}]

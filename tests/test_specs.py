@@ -9,7 +9,8 @@ import river
 from river import api, base, linear_model, metrics, optim, preprocessing, tree
 
 from online.components import MODULES, REFUSED, ComponentError, component, construct, hash_seeded, resolve
-from online.specs import METRICS, TASKS, SpecError, build, model_spec
+from online.reading import SpecError
+from online.specs import METRICS, TASKS, build, model_spec
 
 SGD = {"use": "optim.SGD", "lr": 0.005}
 LOGISTIC = [{"use": "preprocessing.StandardScaler"}, {"use": "linear_model.LogisticRegression", "optimizer": SGD}]
