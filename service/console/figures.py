@@ -198,12 +198,16 @@ def error_chart(series: Answer, alarms: Sequence[Answer], unit: str = "") -> Cha
 
 
 def distribution(trace: Answer, point: Answer) -> Bars:
-    """The whole distribution from which a decision was drawn."""
-    values = trace.get("probabilities") or []
+    """The whole distribution from which a decision was drawn; of a product of choices, the first one's."""
+    several = isinstance(trace["index"], list)
+    n = len(point["actions"])
+    values, allowed = (list(trace.get(name) or ())[:n] for name in ("probabilities", "allowed"))
+    chosen = trace["index"][0] if several else trace["index"]
     names = [_span(action, action) for action in point["actions"][: len(values)]]
-    faint = " Faint ones were not allowed." if trace.get("allowed") else ""
-    note = f"The bar that stands out was drawn.{faint}"
-    return Bars("Distribution", names, values, point["action_unit"], trace["index"], trace.get("allowed") or (), note)
+    note = "The bar that stands out was drawn."
+    note += " Faint ones were not allowed." if allowed else ""
+    note += f" This is the first of {len(trace['index'])} choices." if several else ""
+    return Bars("Distribution", names, values, point["action_unit"], chosen, allowed, note)
 
 
 def training_curve(card: Answer) -> Chart:

@@ -206,7 +206,9 @@ def _map(served: ServedPoint, arm: Arm, across: str, down: str) -> MapAnswer:
     possible = mask.any(axis=1)
     mask[~possible] = True
     observed = np.stack([columns[name] for name in (*names, *estimates)], axis=1).astype(np.float32)
-    mean = arm.policy.probabilities(observed if estimates else rows, mask) @ _numbers(point)
+    found = arm.policy.probabilities(observed if estimates else rows, mask)
+    # Where an action is a product of choices, the map shows their average.
+    mean = (found.reshape(len(rows), point.factors, -1) @ _numbers(point)).mean(axis=1)
     cells = np.where(possible, mean, np.nan).reshape(len(axes[down]), len(axes[across]))
     kept = {name: value for name, value in held.items() if name not in (across, down)}
     return MapAnswer(
