@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from online.events import Observed, digest, draft_id, encode
+from online.events import Observed, Switched, digest, draft_id, encode
 from online.log import Draft, EntryId, Partition
 from online.memory_log import MemoryBlob, MemoryLog
 from online.worker import Worker
@@ -82,6 +82,19 @@ def test_an_alarm_is_told_once_with_its_evidence_also_after_a_restart() -> None:
     bench.start()
     bench.settle()
     assert len(bench.notes()) == told
+
+
+def test_a_change_of_the_champion_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    demand = DECLARED["models"]["demand"]
+    challengers = {"mean": {"pipeline": demand["pipeline"]}}
+    monkeypatch.setitem(DECLARED["models"], "demand", demand | {"challengers": challengers})
+    bench = Bench()
+    call = Switched(id="s-1", champion="mean", actor="ann", reason="to try")
+    bench.log.append(DEMAND, [Draft(draft_id(call), digest(call.id), encode(call))])
+    bench.settle()
+    bench.settle()
+    (note,) = bench.notes()
+    assert (note.kind, note.text) == ("champion", "demand: mean answers instead of declared (ann: to try)")
 
 
 def test_the_heartbeat_says_what_is_owned_and_learned() -> None:

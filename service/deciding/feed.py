@@ -25,7 +25,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         at: Seconds since the epoch.
         source: The process that tells it: learner, adapter, shop, ...
-        kind: What it is about: `training`, `released`, `drift`, `shift`, `job`, `traffic`, `error`.
+        kind: What it is about: `training`, `released`, `drift`, `champion`, `shift`, `job`, `traffic`, `error`.
         text: The sentence.
         subject: The model or point concerned, as `model:<name>` or `point:<name>`.
         data: The figures in it.

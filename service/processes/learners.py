@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from online.archive import Archive
 from online.bandit_learner import bandit_fold
-from online.events import Drifted
+from online.events import Drifted, Switched
 from online.fold import Make
 from online.join import point_fold
 from online.learner import ModelLearner
@@ -188,14 +188,30 @@ class Watch:
                     _log.warning("%s: %s", worker.partition, worker.trouble)
 
     def _announce(self, worker: Worker) -> None:
-        """A note for each alarm that the model remembers; its id makes it one note, whoever tells it and how often."""
+        """A note for each alarm and switch that the model remembers; its id makes it one note, whoever tells it."""
         if not isinstance(worker.fold, ModelLearner):
             return
         for drifted in worker.fold.alarms:
-            note_id = f"{worker.partition}/{drifted.id}:{drifted.detector}"
-            if note_id not in self._told:
-                self._told.add(note_id)
-                feed.tell(self.log, alarm(worker.partition, drifted), note_id)
+            self._tell(f"{worker.partition}/{drifted.id}:{drifted.detector}", alarm(worker.partition, drifted))
+        for switched in worker.fold.candidates.switches:
+            self._tell(f"{worker.partition}/{switched.id}", switch(worker.partition, switched))
+
+    def _tell(self, note_id: str, note: Note) -> None:
+        if note_id not in self._told:
+            self._told.add(note_id)
+            feed.tell(self.log, note, note_id)
+
+
+def switch(partition: Partition, switched: Switched) -> Note:
+    """A change of a model's champion, for people."""
+    name = partition.subject.partition(":")[2]
+    return Note(
+        at=time.time(),
+        source=NAME,
+        kind="champion",
+        text=f"{name}: {switched.champion} answers instead of {switched.before} ({switched.actor}: {switched.reason})",
+        subject=partition.subject,
+    )
 
 
 def alarm(partition: Partition, drifted: Drifted) -> Note:
