@@ -124,6 +124,22 @@ def test_a_log_that_stays_away_is_a_503_that_says_to_repeat_with_the_same_id():
     assert time.monotonic() - started < 5
 
 
+def test_a_failure_of_some_time_ago_keeps_nobody_from_trying_again():
+    async def work(writer):
+        with pytest.raises(ProblemError):
+            await writer.append(POINT, draft("a"))
+        failed = writer.healthy
+        faulty.failures.clear()
+        await asyncio.sleep(1.1)
+        later = writer.healthy
+        await writer.append(POINT, draft("b"))
+        return failed, later, writer.healthy
+
+    faulty = Faulty(MemoryLog(), ["before"] * 1000)
+    limits = WriterLimits(patience=0.1, doubt=1.0, pause=0.05)
+    assert with_writer(faulty, work, limits) == (False, True, True)
+
+
 def test_a_full_queue_refuses_what_comes_next_and_takes_again_once_it_is_empty():
     held = Held(MemoryLog())
 

@@ -20,11 +20,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WriterLimits:
-    """How many drafts may wait, how many go in one call, how long a write in doubt is repeated (seconds)."""
+    """How many drafts may wait, how many go in one call, how long a write in doubt is repeated (seconds).
+
+    Attributes:
+        doubt: Seconds after a failed write until another may be tried for what it is worth.
+    """
 
     waiting: int = 8192
     batch: int = 512
     patience: float = 5.0
+    doubt: float = 5.0
     pause: float = 0.05
 
 
@@ -56,7 +61,7 @@ class Writer:
         self._depth = 0
         self._wake = threading.Event()
         self._closing = False
-        self._healthy = True
+        self._failed: float | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -76,8 +81,13 @@ class Writer:
 
     @property
     def healthy(self) -> bool:
-        """Whether the last write that was tried got through, and the thread lives."""
-        return self._healthy and self._thread.is_alive()
+        """Whether the thread lives, and the last write that was tried got through or is too long ago to say anything.
+
+        Where nobody sends requests to a replica that is not ready, only the next write can find out that all is well
+        again: it must be let in.
+        """
+        silent = self._failed is None or time.monotonic() - self._failed > self._limits.doubt
+        return silent and self._thread.is_alive()
 
     async def append(self, partition: Partition, draft: Draft) -> Outcome:
         """Appends one draft durably.
@@ -151,9 +161,9 @@ class Writer:
         while True:
             try:
                 outcomes = log.append(batch[0].partition, drafts)
-                self._healthy = True
+                self._failed = None
             except LogUnavailable as error:
-                self._healthy = False
+                self._failed = time.monotonic()
                 if time.monotonic() < until and not self._closing:
                     time.sleep(self._limits.pause)
                     continue
