@@ -184,6 +184,16 @@ def test_the_examples_of_the_document_are_answered(service):
     assert answered >= {f"/v1/decisions/{point}" for point in ("fare", "price")}
 
 
+def test_every_json_body_of_the_document_has_an_example(service):
+    without = [
+        f"{method} {path}"
+        for path, operations in service.get("/openapi.json")["paths"].items()
+        for method, operation in operations.items()
+        if "example" not in operation.get("requestBody", {}).get("content", {}).get("application/json", {"example": 1})
+    ]
+    assert without == []
+
+
 async def _echo(call):
     await asyncio.sleep(0.3 if call.query.get("slow") else 0)
     return Answer(call.body)

@@ -207,7 +207,9 @@ class Bandits:
         read: dict[str, Any] = {"problems": ("unknown-bandit", "unavailable")}
         write: dict[str, Any] = {"problems": (*read["problems"], "conflict", "invalid-request")}
         choose: dict[str, Any] = {**write, "scope": "predict", "request": ChooseRequest}
+        choose["example"] = {"id": "visit-1", "features": {"hour": 14}}
         reward: dict[str, Any] = {**write, "scope": "ingest", "request": RewardRequest}
+        reward["example"] = {"id": "visit-1", "reward": 1}
         arm: dict[str, Any] = {**write, "scope": "operate", "query": why}
         operations = [
             Operation("POST", f"{base}/choose", "Choose an arm", self.choose, ChooseAnswer, **choose),

@@ -103,6 +103,7 @@ class Champions:
             self.switch,
             WriteAnswer,
             request=ChampionOrder,
+            example={"champion": "forest", "reason": "better for a week"},
             problems=("unknown-model", "unavailable", "conflict", "invalid-request"),
             scope="operate",
         )

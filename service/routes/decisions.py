@@ -176,6 +176,11 @@ def answer_of(decided: Decided, entry: str, full: bool = False) -> DecisionAnswe
     )
 
 
+def _label(decided: Decided) -> str:
+    """A policy's name for metrics: the beginning of a bundle's digest, or what kind of rule."""
+    return decided.kind if decided.kind in (BASELINE, CALLER) else decided.policy[:12]
+
+
 def _short(probability: float) -> float:
     return probability if probability >= _TINY or probability == 0.0 else float(f"{probability:.1e}")
 
@@ -217,7 +222,7 @@ class Decisions:
         if isinstance(outcome, Conflict):
             raise conflict("decision", decided.id)
         if outcome.fresh:
-            self._api.telemetry.decision(point.name, decided.mode, decided.kind)
+            self._api.telemetry.decision(point.name, decided.mode, _label(decided))
         else:
             decided = decided_in(outcome.entry)
         entry = token(partition_of(point.name, key), outcome.entry.id)
@@ -333,12 +338,23 @@ class Decisions:
         base = "/v1/decisions/{point}"
         decide: dict[str, Any] = {
             "request": DecisionBody,
+            "example": {"id": "order-1", "context": {"stock": 12, "period": 7}},
             "scope": "decide",
             "hot": True,
             "problems": (*point, "conflict"),
         }
-        outcome: dict[str, Any] = {"request": OutcomeRequest, "scope": "ingest", "problems": (*known, "conflict")}
-        activate: dict[str, Any] = {"request": ActivateRequest, "scope": "decide", "problems": (*known, "conflict")}
+        outcome: dict[str, Any] = {
+            "request": OutcomeRequest,
+            "example": {"id": "order-1", "value": 19.9},
+            "scope": "ingest",
+            "problems": (*known, "conflict"),
+        }
+        activate: dict[str, Any] = {
+            "request": ActivateRequest,
+            "example": {"id": "order-1"},
+            "scope": "decide",
+            "problems": (*known, "conflict"),
+        }
         trace: dict[str, Any] = {"query": (key,), "problems": (*known, "invalid-request")}
         operations = [
             Operation("POST", base, "Decide", self.decide, DecisionAnswer, query=(full,), **decide),

@@ -293,8 +293,10 @@ class Models:
         replay: dict[str, Any] = {
             "problems": (*stored["problems"], "unknown-entry", "conflict", "invalid-request"),
             "scope": "operate",
+            "example": {"reason": "the sensor was mended", "event": {"features": {"temperature": 291.5}}},
         }
         put: dict[str, Any] = {"problems": ("conflict", "unavailable"), "scope": "admin", "query": (anew, *why)}
+        put["example"] = {"task": "binary", "pipeline": [{"use": "linear_model.LogisticRegression"}]}
         end: dict[str, Any] = {**stored, "scope": "admin", "query": why}
         again = f"{base}/rejects/{{entry}}/replay"
         operations = [

@@ -132,6 +132,7 @@ class Points:
         """What can be done with points."""
         why = (Parameter("actor", {"type": "string"}, "Who wants it"), Parameter("reason", {"type": "string"}, "Why"))
         put: dict[str, Any] = {"problems": ("conflict", "unavailable"), "scope": "admin", "query": why}
+        put["example"] = {"world": "pricing", "params": {"stock": 20, "periods": 50}, "mode": "apprentice"}
         end: dict[str, Any] = {"problems": ("unknown-point", "unavailable"), "scope": "admin", "query": why}
         base = "/v1/points/{point}"
         operations = [

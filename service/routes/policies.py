@@ -202,7 +202,8 @@ class Policies:
         try:
             return reply(RegisteredAnswer(await self._api.archive.ask(put)), 201)
         except BundleError as error:
-            raise ProblemError("invalid-request", str(error), Fault("", "an intact bundle for this point")) from None
+            allowed = f"an intact bundle for this point, whose context and actions are at /v1/points/{point.name}"
+            raise ProblemError("invalid-request", f"{error}.", Fault("card", allowed)) from None
 
     async def promote(self, call: Call) -> Answer:
         """Makes a bundle serve the point, live: the one named, else the candidate."""
@@ -307,10 +308,10 @@ class Policies:
         }
         notes = tuple(Parameter(name, {"type": "string"}, doc) for name, doc in _NOTES.items())
         base = "/v1/policies/{point}"
-        bundle = {"request": _SCHEMA, "consumes": BUNDLE, "most": MAX_BYTES + _AROUND}
+        bundle: dict[str, Any] = {"request": _SCHEMA, "consumes": BUNDLE, "most": MAX_BYTES + _AROUND}
         register = {**ordered, **bundle, "query": notes, "status": 201, "example": None}
-        model = {"request": ImportOrder, "most": MAX_BYTES // 3 * 4 + _AROUND}
-        bring = {**ordered, **model, "status": 201, "example": None}
+        model: dict[str, Any] = {"request": ImportOrder, "most": MAX_BYTES // 3 * 4 + _AROUND}
+        bring = {**ordered, **model, "status": 201, "example": {"card": _CARD, "onnx": "CAo6..."}}
         curve: dict[str, Any] = {**looked, "problems": ("unknown-point", "unknown-policy", "unavailable")}
         mode = {**ordered, "request": ModeOrder, "example": {"mode": "live", "reason": "trial is over"}}
         train = {**ordered, "request": TrainOrder, "status": 202}
@@ -329,6 +330,13 @@ class Policies:
         ]
 
 
+_CARD = {
+    "world": "pricing",
+    "params": {},
+    "actions": {"name": "price", "n": 2, "unit": "money", "values": [1.0, 2.0]},
+    "observation": [{"name": "stock", "unit": "items"}, {"name": "period", "unit": "periods"}],
+    "output": "logits",
+}
 _AROUND = 1024 * 1024
 """What may stand around a bundle or a model: a seal, a card."""
 _NOTES = {"actor": "Who registers it", "note": "Where it comes from"}

@@ -244,9 +244,12 @@ class Predictions:
         base = "/v1/models/{model}"
         write: dict[str, Any] = {"problems": ("unknown-model", "conflict", "unavailable"), "scope": "ingest"}
         predict: dict[str, Any] = {**write, "scope": "predict", "hot": True, "request": PredictRequest}
+        predict["example"] = {"id": "case-1", "features": {"age": 42, "plan": "basic"}}
         predict["problems"] = (*predict["problems"], "not-learned-yet")
         event: dict[str, Any] = {**write, "request": EventRequest, "batch": True}
+        event["example"] = {"id": "case-2", "features": {"age": 35, "plan": "plus"}, "label": True}
         label: dict[str, Any] = {**write, "request": LabelRequest, "batch": True}
+        label["example"] = {"id": "case-1", "label": False}
         operations = [
             Operation("POST", f"{base}/predict", "Predict", self.predict, PredictAnswer, **predict),
             Operation("POST", f"{base}/events", "Send events", self.events, BatchAnswer, **event),
