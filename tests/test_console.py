@@ -12,7 +12,7 @@ import pytest
 from agents.drawing import draw
 from service.console import figures, overview
 from service.console.markup import link, plain, seconds, short
-from service.console.orders import orders_of
+from service.console.orders import champions, orders_of, replay
 from service.console.reader import Reader, Unreachable
 from service.console.report import page as report_page
 from service.console.sessions import Access
@@ -243,6 +243,24 @@ def test_orders_fit_what_stands() -> None:
     assert orders["Stop"].path == "/v1/policies/a%2Fb/mode"
     assert orders["Stop"].body({}) == {"mode": "off"}
     assert orders["Mode"].body({"mode": "live", "digest": ""}) == {"mode": "live"}
+
+
+def test_a_challenger_that_learns_well_can_be_served() -> None:
+    rows = [{"name": "tree", "trouble": None}, {"name": "broken", "trouble": "out of memory"}]
+    (order,) = champions("churn", {"champion": "declared", "challengers": rows})
+    assert (order.path, order.body({})) == ("/v1/models/churn/champion", {"champion": "tree"})
+    assert champions("churn", {"champion": "declared"}) == []
+
+
+def test_a_rejected_entry_comes_back_as_it_was_or_mended() -> None:
+    order = replay("churn", {"entry": "1-0", "id": "a", "event": {"features": {"x": "one"}, "at": 5.0}})
+    assert order.path == "/v1/models/churn/rejects/1-0/replay"
+    written = order.texts["event"]
+    assert order.body({"event": written}) == {}
+    assert order.body({"event": written.replace('"one"', "1")}) == {"event": {"features": {"x": 1}}}
+    with pytest.raises(ValueError, match="no JSON"):
+        order.body({"event": "{"})
+    assert replay("churn", {"entry": "1-0", "id": "a", "event": None}).texts == {}
 
 
 def test_a_share_of_the_optimum_is_read_between_the_cells_of_the_grid() -> None:

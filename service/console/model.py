@@ -90,10 +90,23 @@ def challengers(model: Answer) -> str:
             "Challengers",
             nothing(f"None are declared: {code('[models.NAME.challengers.OTHER]')} learns one side by side."),
         )
-    names = sorted({metric for one in rows for metric in one.get("metrics", {})})
-    cells = [[text(one["name"]), *(number(one.get("metrics", {}).get(metric), 4) for metric in names)] for one in rows]
-    said = f"<p class=soft>{text((model.get('comparison') or {}).get('said', ''))}</p>"
-    return card("Challengers", table(("pipeline", *names), cells) + said)
+    names = sorted({metric for one in rows for metric in one["metrics"]})
+    cells = [[text(one["name"]), *(number(one["metrics"].get(m), 4) for m in names), _found(one)] for one in rows]
+    how = model.get("comparison")
+    said = f"{whole(how['labels'])} of {whole(how['announced'])} labels until it is judged." if how else ""
+    return card("Challengers", table(("pipeline", *names, "last judged"), cells) + f"<p class=soft>{said}</p>")
+
+
+def _found(challenger: Answer) -> str:
+    """What the last comparison found of a challenger."""
+    found = challenger["finding"]
+    if challenger["trouble"]:
+        return pill(challenger["trouble"], "bad")
+    if not found:
+        return "not yet"
+    interval = f"{number(found['difference'], 3)} ({number(found['low'], 3)} … {number(found['high'], 3)})"
+    tone = {"better": "good", "worse": "bad"}.get(found["verdict"], "")
+    return pill(found["verdict"], tone, f"less error than the champion: {interval}, p {number(found['p'], 2)}")
 
 
 def labels(model: Answer) -> str:

@@ -1,15 +1,11 @@
-"""The operator's hands: each order asks for a reason, says what will happen, and is carried out by the API."""
+"""What an operator can order: each order says what will happen and what is sent to the service. Pure."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from nicegui import ui
-
 from service.console.markup import path, short
-from service.console.pages import Sheet
-from service.console.sessions import Access
-from service.outside.client import ServiceError
 
 MODES = ("off", "apprentice", "shadow", "canary", "live")
 
@@ -21,7 +17,8 @@ class Order:
     Attributes:
         happens: What will happen, in a sentence.
         fields: Names of what else must be chosen, with the possible values.
-        body: What is sent besides reason and actor, from what was chosen.
+        body: What is sent besides reason and actor, from what was chosen; raises `ValueError` where it makes no sense.
+        texts: Names of what may be written, with what stands there.
     """
 
     name: str
@@ -30,6 +27,7 @@ class Order:
     fields: Mapping[str, Mapping[str, str]]
     body: Callable[[Mapping[str, Any]], dict[str, Any]]
     tone: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 def orders_of(point: str, policies: Mapping[str, Any]) -> list[Order]:
@@ -98,76 +96,42 @@ def _chosen(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
-class Hands:
-    """The row of buttons of a point, for those who may act."""
-
-    def __init__(self, access: Access, sheet: Sheet, point: str) -> None:
-        self._access = access
-        self._sheet = sheet
-        self._point = point
-        self._shown: tuple[str, ...] = ()
-        self._row = ui.element("div").classes("hands")
-
-    async def follow(self, policies: Mapping[str, Any]) -> None:
-        """Buttons for what can be ordered now."""
-        if not self._sheet.session.acts:
-            return
-        orders = orders_of(self._point, policies)
-        names = tuple(order.name for order in orders)
-        self._orders = {order.name: order for order in orders}
-        if names == self._shown:
-            return
-        self._shown = names
-        self._row.clear()
-        with self._row:
-            for order in orders:
-                ui.button(order.name, on_click=self._asked(order.name), color=None).props("flat no-caps dense").classes(
-                    f"order {order.tone}"
-                )
-
-    def _asked(self, name: str) -> Callable[[], Awaitable[None]]:
-        async def ask() -> None:
-            await ordered(self._access, self._sheet, self._orders[name], self._point)
-
-        return ask
+def champions(model: str, description: Mapping[str, Any]) -> list[Order]:
+    """Each challenger that learns well can be made the champion."""
+    where = path("v1", "models", model, "champion")
+    return [
+        Order(
+            f"Serve {one['name']}",
+            f"The challenger {one['name']} answers from the next entry on; the champion learns on beside it.",
+            where,
+            {},
+            lambda _, name=one["name"]: {"champion": name},  # type: ignore[misc]  # the name is bound now
+        )
+        for one in description.get("challengers") or ()
+        if one["trouble"] is None and one["name"] != description["champion"]
+    ]
 
 
-async def ordered(access: Access, sheet: Sheet, order: Order, subject: str) -> None:
-    """Asks for a reason, says what will happen, and gives the order."""
-    with ui.dialog() as dialog, ui.card().classes("dialog"):
-        ui.html(f"<h2>{order.name} · {subject}</h2><p>{order.happens}</p>", sanitize=True)
-        chosen = {
-            name: ui.select(dict(values), label=name, value=next(iter(values))).props("outlined dense").classes("full")
-            for name, values in order.fields.items()
-        }
-        reason = ui.input("Why (kept in the history)").props("outlined dense autofocus").classes("full")
-        said = ui.label().classes("refusal")
-        with ui.element("div").classes("hands"):
-            ui.button("Cancel", on_click=lambda: dialog.submit(None), color=None).props("flat no-caps")
-            give = ui.button(order.name, color=None).props("unelevated no-caps").classes("give")
+def replay(model: str, reject: Mapping[str, Any]) -> Order:
+    """An entry that was set aside comes back, as it was or mended."""
+    held = reject["event"] or {}
+    mendable = {name: held[name] for name in ("features", "label") if name in held}
+    before = json.dumps(mendable, indent=1) if mendable else ""
 
-    async def send() -> None:
-        if not reason.value.strip():
-            said.text = "Say why: whoever reads the history will want to know."
-            return
-        if not (sheet.session.acts and access.lives(sheet.session)):
-            said.text = "Your session has ended, or may only look: log in again."
-            return
-        body = order.body({name: field.value for name, field in chosen.items()})
-        give.disable()
+    def body(values: Mapping[str, Any]) -> dict[str, Any]:
+        written = values.get("event", before)
+        if written.strip() == before.strip():
+            return {}
         try:
-            await sheet.session.reader.post(
-                order.path, {**body, "reason": reason.value.strip(), "actor": sheet.session.name}
-            )
-        except ServiceError as error:
-            said.text = str(error)
-            give.enable()
-            return
-        dialog.submit(True)
+            return {"event": json.loads(written)}
+        except json.JSONDecodeError as error:
+            raise ValueError(f"This is no JSON: {error}") from None
 
-    give.on_click(send)
-    reason.on("keydown.enter", send)
-    if await dialog:
-        ui.notify(f"{order.name}: done", type="positive")
-        await sheet.redraw()
-    dialog.delete()
+    return Order(
+        "Replay",
+        f"The learner takes {reject['id']} as if it came now, as it was or mended here.",
+        path("v1", "models", model, "rejects", reject["entry"], "replay"),
+        {},
+        body,
+        texts={"event": before} if before else {},
+    )

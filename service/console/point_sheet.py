@@ -6,8 +6,9 @@ from typing import Any
 from nicegui import ui
 
 from service.console import point
+from service.console.hands import Hands
 from service.console.markup import path
-from service.console.orders import Hands
+from service.console.orders import orders_of
 from service.console.pages import SYSTEM, Sheet
 from service.console.sessions import Access
 
@@ -87,7 +88,7 @@ class PointSheet:
 
     async def _registered(self) -> str:
         found = await self._reader.get(self._bundles, 2.0)
-        await self._hands.follow(found)
+        self._hands.follow(orders_of(self._name, found))
         return point.policies(self._name, found)
 
     async def _latest(self) -> str:

@@ -8,8 +8,9 @@ from nicegui import ui
 from starlette.requests import Request
 
 from service.console import decision, model, overview, point, policy, system
+from service.console.hands import Hands, ordered
 from service.console.markup import card, nothing, path
-from service.console.orders import Order, ordered
+from service.console.orders import champions, replay
 from service.console.pages import SYSTEM, Sheet, opened
 from service.console.point_sheet import PointSheet
 from service.console.reader import Reader
@@ -98,7 +99,9 @@ async def _model(access: Access, sheet: Sheet, name: str, span: int) -> None:
     reader, base = sheet.session.reader, path("v1", "models", name)
 
     async def title() -> str:
-        return model.title(await reader.get(base))
+        found = await reader.get(base)
+        hands.follow(champions(name, found))
+        return model.title(found)
 
     async def strip() -> str:
         return model.strip(await reader.get(base))
@@ -117,7 +120,9 @@ async def _model(access: Access, sheet: Sheet, name: str, span: int) -> None:
         return f"<div class=grid>{model.challengers(found)}{model.labels(found)}{model.features(found)}</div>"
 
     with ui.element("main").classes("page"):
-        sheet.region(title, 1.0)
+        with ui.element("div").classes("head"):
+            sheet.region(title, 1.0)
+            hands = Hands(access, sheet, name)
         sheet.region(strip, 1.0)
         ui.html(point.spans(span), sanitize=False)
         sheet.region(errors, 2.0)
@@ -152,8 +157,7 @@ async def _rejects(access: Access, sheet: Sheet, name: str, reader: Reader) -> N
 
 
 def _reject(access: Access, sheet: Sheet, name: str, found: Mapping[str, Any]) -> None:
-    where = path("v1", "models", name, "rejects", found["entry"], "replay")
-    order = Order("Replay", f"The learner takes {found['id']} as if it came now.", where, {}, dict)
+    order = replay(name, found)
     with ui.element("div").classes("reject"):
         ui.html(model.reject_line(found), sanitize=False)
         if sheet.session.acts:
