@@ -30,6 +30,7 @@ SILENT_S = 10.0
 BEHIND = 1000
 RECENT_S = 600.0
 _NOTES = 14
+_SPARK_S, _LOOK_S = 20.0, 8.0
 _KINDS = {"drift": "bad", "shift": "warn", "released": "good", "error": "bad", "adapt": "warn"}
 
 
@@ -106,10 +107,10 @@ def points(system: Answer, peek: Peek) -> str:
 
 def _point(point: Answer, peek: Peek) -> str:
     name, release = point["name"], point["release"]
-    series = peek(f"/v1/points/{name}/series?buckets=48&span=3600", 10.0)
-    beliefs = peek(f"/v1/points/{name}/beliefs", 5.0)
+    series = peek(f"/v1/points/{name}/series?buckets=48&span=3600", _SPARK_S)
+    beliefs = peek(f"/v1/points/{name}/beliefs", _LOOK_S)
     worth = peek(f"/v1/points/{name}/worth", 60.0)
-    loop = peek(f"/v1/points/{name}/adaptation", 5.0)
+    loop = peek(f"/v1/points/{name}/adaptation", _LOOK_S)
     serving = release["incumbent"] if release["mode"] not in ("off", "apprentice") else None
     stage = loop["stage"] if loop else "steady"
     pills = mode(release["mode"]) + (pill(stage, "warn", "where the adaptation loop is") if stage != "steady" else "")
@@ -161,7 +162,7 @@ def models(system: Answer, peek: Peek) -> str:
 
 def _model(model: Answer, peek: Peek) -> str:
     name = model["name"]
-    series = peek(f"/v1/models/{name}/series?buckets=48&span=3600", 10.0) if model["learned"] else None
+    series = peek(f"/v1/models/{name}/series?buckets=48&span=3600", _SPARK_S) if model["learned"] else None
     drawn = ""
     if not model["learned"]:
         drawn = (

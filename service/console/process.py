@@ -32,6 +32,7 @@ def application(settings: ConsoleSettings) -> Gate:
         language="en-US",
         tailwind=False,
         show_welcome_message=False,
+        binding_refresh_interval=None,
         reconnect_timeout=10.0,
         message_history_length=0,
     )
