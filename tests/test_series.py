@@ -143,3 +143,11 @@ def test_the_loop_of_a_point_tells_where_it_stands(service):
 def test_the_factors_of_a_product_are_counted_together():
     event = Decided(id="d", context={}, index=[0, 2], action=[0.5, 1.5], propensity=0.25, policy="p")
     assert told(0.0, [Seen(event, 0.0, None)], 4).actions == [0.5, 0.0, 0.5, 0.0]
+
+
+def test_what_exploring_costs_and_teaches_is_told_with_and_without(service):
+    answer = service.get("/v1/points/price/exploration")
+    assert answer["decisions"] == 1000
+    assert set(answer["exploring"]["errors"]) == set(answer["exploring"]["without"])
+    assert answer["exploring"]["cost"] >= 0
+    assert service.refused("/v1/points/none/exploration", None, method="GET")["status"] == 404

@@ -1,10 +1,13 @@
 """What a point believes of its world, and the history of its adaptation: every stage with its reasons."""
 
+import asyncio
+
 from msgspec import Struct
 
 from online.events import Drifted
 from service.adapt import Entry
 from service.deciding.beliefs import Belief
+from service.deciding.exploring import DECISIONS, Exploring, exploring
 from service.deciding.records import Records
 from service.deciding.store import Store
 from service.http.api import Api
@@ -68,6 +71,19 @@ class BeliefsAnswer(Struct, frozen=True):
     alarms: list[Drifted]
 
 
+class ExplorationAnswer(Struct, frozen=True):
+    """What a point's exploration costs and teaches under the policy that serves.
+
+    Attributes:
+        decisions: After so many decisions parameters are known as well as said.
+        exploring: `None` where outcomes tell nothing of the world's parameters.
+    """
+
+    point: str
+    decisions: int
+    exploring: Exploring | None
+
+
 class AdaptationAnswer(Struct, frozen=True):
     """Where the loop of a point stands, and how it got there, the newest first.
 
@@ -126,6 +142,13 @@ class Beliefs:
             )
         )
 
+    async def exploration(self, call: Call) -> Answer:
+        """What exploration costs, how well parameters are known with it, without it, and where it would teach most."""
+        served = self._api.point(call.path["point"])
+        believed = served.believed(served.incumbent, None) or {}
+        found = await asyncio.to_thread(exploring, served.point, served.incumbent, believed)
+        return reply(ExplorationAnswer(served.point.name, DECISIONS, found))
+
     async def adaptation(self, call: Call) -> Answer:
         """Where the point's loop stands, and every stage that it went through, each with its reasons."""
         name = self._api.point(call.path["point"]).point.name
@@ -154,6 +177,14 @@ class Beliefs:
         base = "/v1/points/{point}"
         operations = [
             Operation("GET", f"{base}/beliefs", "What is believed", self.beliefs, BeliefsAnswer, problems=known),
+            Operation(
+                "GET",
+                f"{base}/exploration",
+                "What exploring costs",
+                self.exploration,
+                ExplorationAnswer,
+                problems=known,
+            ),
             Operation("GET", f"{base}/adaptation", "The loop", self.adaptation, AdaptationAnswer, problems=stored),
         ]
         return [operation.tagged("points") for operation in operations]
