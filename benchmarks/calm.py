@@ -27,10 +27,12 @@ from agents.policy import Exploration, explore, sample_rows
 from envs import exact
 from envs.atoms import Atoms
 from envs.dynamics import Array, World
-from envs.hazard import HazardFilter
+from envs.hazard import Estimate, HazardFilter
 from envs.misfit import GoodnessOfFit
 from envs.pricing import Pricing
 from envs.worlds import make
+from service.deciding.beliefs import Belief
+from service.processes.sensing import strayed
 
 LADDER = {"prices": {"geometric": [0.1, 8.0, 41]}}
 SHELF = {"lead_time": 2, "max_order": 15, "capacity": 60}
@@ -39,9 +41,9 @@ STEP, COARSE = 0.02, {"volume": 0.05, "sensitivity": 0.05}
 EVERY = 4
 """Decisions from one estimate that is acted on to the next: a service lags too."""
 
-AFTER = 400
+AFTER = 1000
 ABSURD = 1000.0
-STRAYED, SETTLED = 1.05, 100
+SETTLED = 100
 LENGTH = 500
 """Decisions of a stock world that count together, so that spreads can be told."""
 
@@ -184,10 +186,7 @@ class Play:
         for stream in self.streams:
             found = stream.live.estimate()
             stream.table = self.policies.of(found.values)
-            stream.strayed += found.decisions >= SETTLED and any(
-                not self.case.ranges[name][0] / STRAYED <= value <= self.case.ranges[name][1] * STRAYED
-                for name, value in found.params().items()
-            )
+            stream.strayed += found.decisions >= SETTLED and bool(strayed(_belief(found), self.case.ranges))
 
     def _decide(self) -> None:
         n, served = len(self.streams), self.arms["served"]
@@ -225,6 +224,12 @@ class Play:
         """Value of each stream as a share of the rival's; costs the other way round."""
         served, other = self.arms["served"].earned, self.arms[rival].earned
         return np.asarray(other / served if (other < 0).all() else served / other)
+
+
+def _belief(found: Estimate) -> Belief:
+    """The estimate as the loop of a point gets it."""
+    lower, upper = (dict(zip(found.columns, ends.tolist(), strict=True)) for ends in (found.lower, found.upper))
+    return Belief(found.params(), lower, upper)
 
 
 def best_fixed(world: World) -> int:

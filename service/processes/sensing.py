@@ -189,7 +189,7 @@ class Sensing:
 
 
 def strayed(belief: Belief, ranges: Mapping[str, tuple[float, float]]) -> str:
-    """Which estimate lies outside these ranges, in words; empty for none.
+    """Which estimate lies outside these ranges together with its interval, in words; empty for none.
 
     >>> belief = Belief({"sensitivity": 4.0}, {"sensitivity": 3.5}, {"sensitivity": 4.6})
     >>> strayed(belief, {"sensitivity": (0.5, 2.0)})
@@ -199,7 +199,9 @@ def strayed(belief: Belief, ranges: Mapping[str, tuple[float, float]]) -> str:
     """
     for column, value in belief.values.items():
         low, high = ranges.get(column.split("[")[0], (float("-inf"), float("inf")))
-        if value > high * STRAYED or value < low / STRAYED:
+        above = value > high * STRAYED and belief.lower[column] > high
+        below = value < low / STRAYED and belief.upper[column] < low
+        if above or below:
             interval = f"{belief.lower[column]:.3g} to {belief.upper[column]:.3g}"
             return f"{column} is estimated at {value:.3g} ({interval}), outside {low:.3g} to {high:.3g}"
     return ""
