@@ -1,13 +1,16 @@
-"""Level 0 through the service: shops by HTTP, customers who change at once, and what was earned beside the oracle.
+"""The loop through the service: shops by HTTP, customers who change at once, and what was earned beside the oracle.
 
-A real `trimtab up` in a folder of its own serves a trained policy; `trimtab simulate`'s client plays the shops with
-outcomes that come a period late, 2 % of them never and 2 % twice. Every shop's sensitivity doubles at the same
-decision. Earnings are those of whole episodes by when they began, against the exact optimum that is told of the change
-at once and meets the same customers.
+A real `trimtab up` in a folder of its own, `trimtab simulate`'s client as the shops. Earnings are those of whole
+episodes by when they began, against the exact optimum that is told of the change at once and meets the same customers.
 
     python benchmarks/loop_http.py [--estimates key|pooled|both] --bundle pricing.bundle [--shops 200] [--json]
+    python benchmarks/loop_http.py --unattended --bundle narrow.bundle [--json]
 
-`python benchmarks/adaptation.py --commands` prints how the bundle is trained.
+Level 0: a trained policy serves; outcomes come a period late, 2 % of them never and 2 % twice; every shop's sensitivity
+doubles at the same decision (`python benchmarks/adaptation.py --commands` prints how the bundle is trained).
+Level 1 (`--unattended`): sensitivity becomes four times what it was, far outside the range trained for, and nobody does
+anything. Its policy: `trimtab train pricing --params 'prices={"geometric": [0.15, 8.0, 41]}' --ranges
+sensitivity=0.5:2 --minutes 1.5 --out narrow.bundle`.
 """
 
 import argparse
@@ -20,13 +23,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 
 from service.outside.client import Stop
 from service.outside.episodes import FIXED, FROZEN, ORACLE
@@ -49,6 +54,25 @@ LIMIT = 0.95
 WINDOW = 50
 FROM = {"key": 100, "pooled": 10}
 """Decisions after the change from which on the limit holds, where shops learn alone and together."""
+
+UNATTENDED = """
+[points.price]
+world = "pricing"
+params = {prices = {geometric = [0.15, 8.0, 41]}}
+ranges = {sensitivity = [0.5, 2.0]}
+key = "sku"
+mode = "live"
+baseline = "best-fixed-price"
+exploration = {share = 0.02, over = "neighbours"}
+gate = {tolerance = 0.01, canary = 0.2, confidence = 0.95}
+adapt = {cooldown = "1min", per_day = 100, settle = "15s", watch = "1min", minutes = 1.0}
+"""
+FAR, FAR_LIMIT, WITHIN_S = 4.0, 0.97, 600.0
+CALM_S, LATEST_S = 60.0, 1200.0
+"""Seconds of the traffic before the change, and from the change until it is given up."""
+
+TOGETHER = 200
+"""Episodes over which earnings beside the oracle's are told."""
 
 _START_S = 120.0
 
@@ -152,16 +176,106 @@ def measured(estimates: str, given: argparse.Namespace) -> dict[str, Any]:
     return {"estimates": estimates, "seconds": round(result.seconds), **result.outcomes, **earned.summary()}
 
 
+@dataclass
+class Unattended:
+    """What happens after a change that is too large for the policy, by the wall clock; stops the shops when it is over.
+
+    Attributes:
+        changed: When the first episode ended that saw the change, in seconds since the epoch.
+        last: Earnings of the last episodes that began after the change, beside the oracle's, with when they ended.
+        reached: Seconds from the change until the last `TOGETHER` of them earned the limit, for good.
+    """
+
+    url: str
+    stop: Stop
+    shift: int
+    changed: float | None = None
+    last: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=TOGETHER))
+    reached: float | None = None
+    settled: list[tuple[float, float]] = field(default_factory=list)
+    stage: str = "steady"
+
+    def __call__(self, ended: Ended) -> None:
+        """Enter an episode."""
+        if ended.began + len(ended.episode.regimes) > self.shift and self.changed is None:
+            self.changed = time.time()
+        if ended.began < self.shift or self.changed is None:
+            return
+        one = (ended.episode.earned, ended.rivals[ORACLE])
+        self.last.append(one)
+        enough = len(self.last) == TOGETHER and share(self.last) >= FAR_LIMIT
+        if enough and self.reached is None:
+            self.reached = time.time() - self.changed
+        elif not enough:
+            self.reached = None
+        if self.stage in ("watched", "confirmed"):
+            self.settled.append(one)
+
+    def look(self, _: Progress) -> None:
+        """Ask the service where its loop is; that is all that is ever asked of it."""
+        answer = httpx.get(f"{self.url}/v1/points/price/adaptation", trust_env=False, timeout=_START_S).json()
+        served = answer["cycle"] > 0 and any(one["after"] == "confirmed" for one in answer["entries"])
+        self.stage = "confirmed" if served else answer["stage"]
+        late = self.changed is not None and time.time() - self.changed > LATEST_S
+        if late or (served and len(self.settled) >= 2 * TOGETHER):
+            self.stop()
+
+
+def share(episodes: Iterable[tuple[float, float]]) -> float:
+    """What was earned as a share of what the oracle would have."""
+    earned, best = np.sum(list(episodes), axis=0)
+    return float(earned / best)
+
+
+def unattended(given: argparse.Namespace) -> dict[str, Any]:
+    """From a change far outside the trained range to a new policy that was watched, nobody at the wheel."""
+    rounds = round(CALM_S * given.rate / given.shops)
+    with tempfile.TemporaryDirectory(prefix="tt-loop-") as folder, service(UNATTENDED, Path(folder)) as url:
+        released(url, Path(given.bundle))
+        stop = Stop()
+        seen = Unattended(url, stop, rounds)
+        plan = Plan(
+            point="price",
+            url=url,
+            shifts=[(given.shops * rounds, {"sensitivity": FAR})],
+            entities=given.shops,
+            decisions=None,
+            rate=given.rate,
+            seed=given.seed,
+            every_s=1.0,
+        )
+        asyncio.run(simulate(plan, seen.look, stop, seen))
+        history = httpx.get(f"{url}/v1/points/price/adaptation", trust_env=False).json()["entries"][::-1]
+    changed = seen.changed or time.time()
+    return {
+        "reached_after_s": None if seen.reached is None else round(seen.reached),
+        "of_oracle": round(share(seen.settled), 4) if seen.settled else None,
+        "history": [
+            {"after_s": round(one["at"] - changed), "stage": one["after"], "why": "; ".join(one["reasons"])}
+            for one in history
+        ],
+    }
+
+
 def main() -> None:
     """Measure, print, and fail where the limit was not kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--estimates", choices=["key", "pooled", "both"], default="both")
     parser.add_argument("--bundle", default="bundles/pricing.bundle")
-    parser.add_argument("--shops", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=None, help="decisions per second at most")
+    parser.add_argument("--shops", type=int, default=None, help="200, unattended 40")
+    parser.add_argument("--rate", type=float, default=None, help="decisions per second at most; unattended 120")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--unattended", action="store_true")
     given = parser.parse_args()
+    given.shops = given.shops or (40 if given.unattended else 200)
+    given.rate = given.rate or (120.0 if given.unattended else None)
+    if given.unattended:
+        far = unattended(given)
+        print(json.dumps(far, indent=None if given.json else 2))
+        if (far["reached_after_s"] or np.inf) > WITHIN_S or (far["of_oracle"] or 0.0) < FAR_LIMIT:
+            raise SystemExit(f"missed: {FAR_LIMIT} of the oracle within {WITHIN_S:.0f} s")
+        return
     chosen = ["key", "pooled"] if given.estimates == "both" else [given.estimates]
     found = [measured(estimates, given) for estimates in chosen]
     print(json.dumps(found, indent=None if given.json else 2))
