@@ -36,7 +36,7 @@ def value_chart(series: Answer, marks: Sequence[Mark]) -> Chart:
     if not buckets:
         return Chart("Value per decision", [], [], note="Nothing was decided in this time.")
     xs = [bucket["at"] + series["width"] / 2 for bucket in buckets]
-    cells = [{_role(cell): cell["value"] for cell in bucket["earned"] if cell["value"]} for bucket in buckets]
+    cells = [{_role(cell): cell["value"] for cell in bucket["earned"] if _tells(cell, bucket)} for bucket in buckets]
     lines = [_interval_line(role, role, [found.get(role) for found in cells]) for role in ROLES]
     note = (
         f"Mean reward of the decisions in each {_spoken(series['width'])}, with its 95 % interval; decisions of one "
@@ -44,6 +44,11 @@ def value_chart(series: Answer, marks: Sequence[Mark]) -> Chart:
     )
     shown = [line for line in lines if any(y is not None for y in line.y)]
     return Chart("Value per decision", xs, shown, marks=marks, note=note, height=230)
+
+
+def _tells(cell: Answer, bucket: Answer) -> bool:
+    """Whether a value is worth a point: the few decisions of a control arm alone have no interval."""
+    return cell["value"] is not None and (cell["value"]["low"] is not None or len(bucket["earned"]) == 1)
 
 
 def _role(cell: Answer) -> str:

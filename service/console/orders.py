@@ -40,6 +40,7 @@ def orders_of(point: str, policies: Mapping[str, Any]) -> list[Order]:
         for one in policies["policies"]
     }
     held = policies["held"]
+    modes = sorted(MODES, key=lambda name: name != release["mode"])
     nothing: Mapping[str, Mapping[str, str]] = {}
     hold = Order(
         "Release hold" if held else "Hold",
@@ -70,7 +71,7 @@ def orders_of(point: str, policies: Mapping[str, Any]) -> list[Order]:
             "Mode",
             f"The point is served in another mode; {serving} is the incumbent now.",
             f"{base}/mode",
-            {"mode": {m: m for m in MODES}, "digest": {"": "as it is", **bundles}},
+            {"mode": {name: name for name in modes}, "digest": {"": "as it is", **bundles}},
             _chosen,
         ),
         Order(
