@@ -21,7 +21,7 @@ OPTIMUM = "optimum"
 MAX_PAIRS = 200_000
 """States times actions of a world that is solved again and again."""
 
-_LINE, _SQUARE = 13, 7
+_LINE, _SQUARE = 17, 7
 _BEYOND = 2.0
 
 

@@ -268,7 +268,7 @@ def _regret_line(
     own = [one for one in beliefs["parameters"] if one["name"] == name]
     marks = [Mark(end, "end of the declared range", "release") for one in own for end in one["trained"] or ()]
     marks += [Mark(one["mid"], "believed now", "alarm") for one in own]
-    note = f"Exact, by {name}. Blue marks: the declared range, beyond which a policy acts as at its end."
+    note = f"Exact, by {name}. Blue marks: the declared range. Beyond its own range a policy acts as at its end."
     return Chart(title, grid, lines, "%", marks, timed=False, logarithmic=True, label=name, note=note, height=230)
 
 

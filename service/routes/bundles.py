@@ -1,6 +1,7 @@
 """Bundles looked into: the card, the policy as a map, and what it is worth over the parameters of the world."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -20,6 +21,8 @@ from service.http.problems import Fault, Kind, ProblemError, invalid, shown
 
 BASELINE = "baseline"
 """What the point's rule is called where bundles are named by their digests."""
+
+Ranges: TypeAlias = Mapping[str, tuple[float, float]]
 
 _CELLS = 41
 _RIVALS = 6
@@ -75,7 +78,7 @@ class Bundles:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._worths: dict[tuple[str, str], tuple[Point, Worth | str]] = {}
+        self._worths: dict[tuple[str, str, str], tuple[Point, Worth | str]] = {}
 
     async def card(self, call: Call) -> Answer:
         """A bundle's card: what it was made for, how, and what it was measured to do."""
@@ -111,9 +114,12 @@ class Bundles:
             raise invalid("policies", f"at most {_RIVALS} digests, or {BASELINE}", asked)
         arms = {name: await self._arm(served, name) for name in names}
         point = served.point
-        found = await self._api.archive.ask(
-            lambda _: {name: self._worth(point, name, arm) for name, arm in arms.items()}
-        )
+        ranges = _covered(point, list(arms.values()))
+
+        def look(_: Store) -> dict[str, Worth | str]:
+            return {name: self._worth(point, ranges, name, arm) for name, arm in arms.items()}
+
+        found = await self._api.archive.ask(look)
         said = next((what for what in found.values() if isinstance(what, str)), "")
         known = {name: what for name, what in found.items() if isinstance(what, Worth)}
         values = {name: list(what.values[name]) for name, what in known.items()}
@@ -124,19 +130,20 @@ class Bundles:
         unit = "episode" if point.world.horizon is not None else "period"
         return reply(WorthAnswer(point.name, unit, axes, values, said))
 
-    def _worth(self, point: Point, name: str, arm: Arm) -> Worth | str:
+    def _worth(self, point: Point, ranges: Ranges, name: str, arm: Arm) -> Worth | str:
         """The worth of one policy, kept; in words, why there is none."""
-        kept = self._worths.get((point.name, arm.name))
+        key = (point.name, arm.name, repr(ranges))
+        kept = self._worths.get(key)
         if kept is not None and kept[0] is point:
             return kept[1]
         found: Worth | str
         try:
-            found = worth(point.world, point.spec.ranges, {name: Rival(arm.policy, arm.bounds)})
+            found = worth(point.world, ranges, {name: Rival(arm.policy, arm.bounds)})
         except (StateSpaceTooLarge, ValueError) as error:
             found = str(error)
         if len(self._worths) >= _KEPT:
             self._worths.clear()
-        self._worths[point.name, arm.name] = (point, found)
+        self._worths[key] = (point, found)
         return found
 
     async def _arm(self, served: ServedPoint, name: str) -> Arm:
@@ -179,6 +186,16 @@ class Bundles:
                 **asked,
             ).tagged("points"),
         ]
+
+
+def _covered(point: Point, arms: Sequence[Arm]) -> Ranges:
+    """The declared ranges, and what bundles were trained for beyond them."""
+    found = dict(point.spec.ranges)
+    for name, (low, high) in point.spec.ranges.items():
+        ends = [arm.bounds[name] for arm in arms if name in arm.bounds]
+        lows, highs = ([low, *(end[0] for end in ends)], [high, *(end[1] for end in ends)])
+        found[name] = (min(lows), max(highs))
+    return found
 
 
 def _fetched(registry: Registry, point: Point, digest: str) -> Arm | None:
