@@ -65,6 +65,8 @@ class AdaptSpec:
         watch: Seconds for which a release keeps its predecessor beside it.
         minutes: Budget of a retraining.
         models: Prediction models whose drift says that this point's world may have changed.
+        explore: Share that is explored while the outcomes disagree with the world whatever its parameters, where that
+            is more than the point's own.
     """
 
     estimates: Literal["pooled", "key", "off"] = "pooled"
@@ -74,6 +76,7 @@ class AdaptSpec:
     watch: float = 86_400.0
     minutes: float = 2.0
     models: tuple[str, ...] = ()
+    explore: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ class _AdaptTable(_Table, frozen=True):
     watch: str | Number = "1d"
     minutes: Number = 2.0
     models: list[str] = []
+    explore: Number = 0.0
 
 
 class _PointTable(_Table, frozen=True):
@@ -367,8 +371,10 @@ def _adapt(path: str, table: _AdaptTable, *, keyed: bool) -> AdaptSpec:
     if not 0 < table.minutes <= 1440:
         raise ManifestError(f"{path}.minutes", "a number of minutes above 0, at most 1440", table.minutes)
     waits = {name: _seconds(f"{path}.{name}", getattr(table, name)) for name in ("cooldown", "settle", "watch")}
-    models, minutes = tuple(table.models), float(table.minutes)
-    return AdaptSpec(estimates=table.estimates, per_day=table.per_day, minutes=minutes, models=models, **waits)
+    if not 0 <= table.explore <= 1:
+        raise ManifestError(f"{path}.explore", "a share from 0 to 1", table.explore)
+    models, minutes, explore = tuple(table.models), float(table.minutes), float(table.explore)
+    return AdaptSpec(table.estimates, per_day=table.per_day, minutes=minutes, models=models, explore=explore, **waits)
 
 
 def _seconds(path: str, given: str | Number) -> float:

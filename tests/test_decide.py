@@ -1,6 +1,7 @@
 """Deciding, without HTTP: actions come as often as the logged propensities say, whatever decides and however."""
 
 import itertools
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from scipy import stats
 
 from agents.policy import FixedAction, Greedy, Mixture, Table, draw, restrict, sample, softmax
+from service.deciding.beliefs import NO_ESTIMATES, Estimates, Fit
 from service.deciding.decide import BASELINE, Arm, Ask, ServedPoint, decide, decide_all
 from service.deciding.points import Point
 from service.deciding.releases import Release
@@ -284,3 +286,13 @@ def test_what_fits_no_product_is_refused_and_says_where(more, where):
     with pytest.raises(ProblemError) as caught:
         decide(served, Ask(product_request(served, **more), "a"), SECRET)
     assert caught.value.faults[0].field == where
+
+
+def test_a_world_that_is_doubted_is_explored_as_far_as_the_point_allows():
+    calm = served_point(Softmax(), "live", 0.02)
+    apart = Fit(weight=(500.0,) * 6, residual=(60.0, -60.0) * 3, squares=(100.0,) * 6, expected=(100.0,) * 6)
+    spec = replace(calm.point.spec, adapt=replace(calm.point.spec.adapt, explore=0.2))
+    doubted = replace(calm, point=replace(calm.point, spec=spec), beliefs=Estimates(fit=apart))
+    assert calm.exploration.share == 0.02
+    assert doubted.exploration == replace(calm.exploration, share=0.2)
+    assert replace(doubted, beliefs=NO_ESTIMATES).exploration.share == 0.02

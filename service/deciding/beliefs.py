@@ -9,6 +9,12 @@ from online.events import Drifted
 GROUPS = 6
 """Into so many groups of neighbouring actions are outcomes put when the world is held against them."""
 
+MISFIT = 0.03
+"""Share of the rewards by which they must differ from what is expected, group by group, until the world is doubted."""
+
+UNLIKELY = 5.0
+"""Standard errors, or their like, beyond which a figure is no chance."""
+
 _NOTHING: tuple[float, ...] = (0.0,) * GROUPS
 
 
@@ -69,6 +75,12 @@ class Fit(Struct, frozen=True):
         statistic = sum(self.residual[i] ** 2 / self.squares[i] for i in told)
         normal = ((statistic / k) ** (1 / 3) - (1 - 2 / (9 * k))) / (2 / (9 * k)) ** 0.5
         return sum(abs(self.residual[i]) for i in told) / scale, normal
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the world explains the rewards under no parameters."""
+        share, normal = self.misfit
+        return share > MISFIT and normal > UNLIKELY
 
 
 class Estimates(Struct, frozen=True):

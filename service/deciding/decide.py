@@ -1,7 +1,8 @@
 """Deciding: requests and release in, `Decided` out. Pure; the one function behind every decision, whatever the mode."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents import policy
-from agents.policy import Array, Policy, draw, explore, sample_factors
+from agents.policy import Array, Exploration, Policy, draw, explore, sample_factors
 from online.events import Decided, scoped_id
 from service.deciding.beliefs import NO_ESTIMATES, Estimates
 from service.deciding.points import Action, Index, Mask, Point, Rows
@@ -89,6 +90,14 @@ class ServedPoint:
     baseline: Arm
     candidate: Arm | None = None
     beliefs: Estimates = NO_ESTIMATES
+
+    @cached_property
+    def exploration(self) -> Exploration:
+        """What is given away now: the point's share, or what it may spend while its world is doubted."""
+        usual = self.point.spec.exploration
+        if not self.beliefs.fit.doubtful:
+            return usual
+        return replace(usual, share=max(usual.share, self.point.spec.adapt.explore))
 
     def believed(self, arm: Arm, key: str | None) -> dict[str, float] | None:
         """The parameters that an arm observes, as they are estimated for a key now; `None` where it observes none."""
@@ -251,12 +260,12 @@ def _explored(served: ServedPoint, arm: Arm, asked: _Asked) -> Array:
     """What an arm serves, with the point's exploration mixed in."""
     believed = [served.believed(arm, ask.key) or {} for ask in asked.asks] if arm.estimates else []
     probabilities = arm.probabilities(asked.rows, asked.masks, believed)
-    return explored(served.point, probabilities, asked.masks)
+    return explored(served.point, probabilities, asked.masks, served.exploration)
 
 
-def explored(point: Point, probabilities: Array, masks: Mask) -> Array:
-    """The distributions with the point's exploration mixed in, into each factor by itself."""
-    lists = explore(point.lists(probabilities), point.lists(masks), point.spec.exploration)
+def explored(point: Point, probabilities: Array, masks: Mask, exploration: Exploration) -> Array:
+    """The distributions with exploration mixed in, into each factor by itself."""
+    lists = explore(point.lists(probabilities), point.lists(masks), exploration)
     return lists.reshape(probabilities.shape)
 
 

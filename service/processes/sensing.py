@@ -9,21 +9,17 @@ from online.join import PointLearner
 from online.log import EntryId, Log, Partition
 from online.snapshot import open_sealed
 from service.adapt import Rules, State, deadline
-from service.deciding.beliefs import NO_ESTIMATES, Belief, Estimates
+from service.deciding.beliefs import NO_ESTIMATES, UNLIKELY, Belief, Estimates
 from service.deciding.estimates import read
 from service.deciding.points import Point
 from service.deciding.registry import Registry
 from service.deciding.releases import Release
 from service.facts import Fact, Fitted, Heard, Intervened, Misfitted, Ordered, Silenced, Suspected, Ticked
 
-UNLIKELY = 5.0
-"""Standard errors, or their like, beyond which a figure is no chance."""
-
 STRAYED = 1.05
 """Factor beyond the end of the trained range at which an estimate counts as outside."""
 
 _SHORT = 0.05
-_MISFIT = 0.03
 _BLIND = 1.2
 _QUIET_DECISIONS = 500
 _QUIET_S = 30.0
@@ -115,9 +111,9 @@ class Sensing:
                 )
 
     def _fitness(self, state: State, release: Release, rules: Rules, now: float) -> Ids:
-        share, normal = self.estimates.fit.misfit
-        found = share > _MISFIT and normal > UNLIKELY
+        found = self.estimates.fit.doubtful
         if self._lasts("misfit", now, found=found) >= rules.settle:
+            share, _ = self.estimates.fit.misfit
             reason = f"rewards differ from what the world expects by {share:.0%} whatever its parameters"
             # In a cycle of its own making the candidate is no incumbent.
             incumbent = release.incumbent if release.mode == "live" else None
