@@ -32,9 +32,9 @@ POINT = """
 world = "pricing"
 params = {{stock = 20, periods = 50, volume = 2.718281828, prices = "0.5:4.25:0.25"}}
 ranges = {{sensitivity = [0.5, 2.0]}}
-mode = "live"
+mode = "off"
 baseline = "best-fixed-price"
-exploration = {{share = 0.05, over = "neighbours"}}
+adapt = {{per_day = 0}}
 """
 MODEL = """
 [models.model{i:02d}]
@@ -44,8 +44,8 @@ features = {{x = {{type = "number"}}}}
 metrics = ["MAE"]
 """
 AT_ONCE = 64
-ROUNDS = 6
-TURN = 1500
+ROUNDS = 4
+TURN = 1000
 PAINT = """() => {
   const paint = performance.getEntriesByName('first-contentful-paint')[0];
   return paint ? paint.startTime / 1000 : null;
@@ -154,7 +154,7 @@ def main() -> int:
         try:
             with console(run) as address, browser() as chromium:
                 for i in range(given.points):
-                    fill(run.url(), f"point{i:02d}", 0, 200)
+                    fill(run.url(), f"point{i:02d}", 0, 100)
                 for first in range(1000, given.decisions, 5000):
                     fill(run.url(), "point00", first, min(5000, given.decisions - first))
                 print(f"{given.models} models, {given.points} points, {run.decided():,} decisions stored", flush=True)

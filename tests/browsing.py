@@ -86,7 +86,7 @@ def console(run: Run, **variables: str) -> Iterator[str]:
             return False
 
     try:
-        assert run.eventually(answers)
+        assert run.eventually(answers, within=3 * SOON_S)
         yield address
     finally:
         process.terminate()
