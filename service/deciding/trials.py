@@ -87,9 +87,7 @@ class Trial:
             return
         name = event.key if event.episode is None else scoped_id(event.episode, event.key)
         unit = self._unit(name or event.id, event)
-        place = (
-            -1 if self.expected is None else int(self.expected.places(self.point.world.state_of(np.array([row])))[0])
-        )
+        place = self._place(row)
         if unit.last is not None:
             self._follows(unit.last, place)
         decision = scoped_id(event.id, event.key)
