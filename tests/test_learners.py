@@ -117,4 +117,5 @@ def test_a_second_learner_stands_by_and_says_so() -> None:
         assert not rival.step()
     watch()
     (heartbeat,) = feed.heartbeats(watch.blob)
-    assert heartbeat.detail == {"learned": {}, "standing_by": ["model:demand/0", "point:price/0"]}
+    assert heartbeat.detail["learned"] == {}
+    assert heartbeat.detail["standing_by"] == ["model:demand/0", "point:price/0"]
