@@ -164,7 +164,7 @@ def test_the_consoles_own_tokens_open_it_where_the_service_has_no_keys(serve) ->
     operator, reader = run(lambda: access.admit(TOKEN)), run(lambda: access.admit(LOOK))
     assert (operator.acts, reader.acts) == (True, False)
     assert access.lives(operator)
-    access.end(operator.id)
+    run(lambda: access.end(operator.id))
     assert not access.lives(operator)
     assert run(lambda: access.session(operator.id)) is None
     now[0] = 13 * 3600.0

@@ -92,7 +92,7 @@ def handlers(access: Access) -> dict[tuple[str, str], Handler]:
         return answer
 
     async def logout(request: Request) -> Response:
-        access.end(request.cookies.get(COOKIE))
+        await access.end(request.cookies.get(COOKIE))
         answer = RedirectResponse("/login", 303)
         answer.delete_cookie(COOKIE)
         return answer

@@ -75,22 +75,23 @@ class Access:
             Unreachable: The service cannot be asked.
         """
         reader = Reader(self._settings.url, token)
-        scopes: frozenset[str] = frozenset()
-        name = ""
         try:
             told = await reader.get(WHO, fresh_s=0.0)
-            scopes, name = frozenset(told.get("scopes", ())), str(told.get("key", "key"))
         except ServiceError as error:
-            if error.status == 404:
-                name = self._role(token)
-                scopes = frozenset({name}) if name else frozenset()
-                # The service knows no keys: the console's own token is none of its business.
-                reader = Reader(self._settings.url)
-        return self._begin(name, scopes, reader) if scopes else None
+            await reader.close()
+            # The service knows no keys: a token of the console's own is none of its business.
+            role = self._role(token) if error.status == 404 else ""
+            return await self._begin(role, frozenset({role}), self._open) if role else None
+        except Unreachable:
+            await reader.close()
+            raise
+        return await self._begin(str(told.get("key", "key")), frozenset(told.get("scopes", ())), reader)
 
-    def end(self, cookie: str | None) -> None:
+    async def end(self, cookie: str | None) -> None:
         """Logs a browser out."""
-        self._sessions.pop(cookie or "", None)
+        found = self._sessions.pop(cookie or "", None)
+        if found is not None and found.reader is not self._open:
+            await found.reader.close()
 
     def lives(self, session: Session) -> bool:
         """Whether the session may still be used: pages that stayed open ask before every order."""
@@ -103,11 +104,12 @@ class Access:
                 return name
         return ""
 
-    def _begin(self, name: str, scopes: frozenset[str], reader: Reader) -> Session:
+    async def _begin(self, name: str, scopes: frozenset[str], reader: Reader) -> Session:
         session = Session(secrets.token_urlsafe(32), name, scopes, reader, self._clock() + LASTS_S)
         self._sessions[session.id] = session
-        while len(self._sessions) > _MOST:
-            self._sessions.popitem(last=False)
+        over = [old for old in self._sessions.values() if old.until <= self._clock()]
+        for old in over or list(self._sessions.values())[: max(0, len(self._sessions) - _MOST)]:
+            await self.end(old.id)
         return session
 
     def _nobody(self, scopes: frozenset[str]) -> Session:
