@@ -173,7 +173,7 @@ def watch_gate(units: Watched, rule: WatchRule) -> Verdict:
         return Verdict("not enough evidence", (f"{reason} are needed",))
     figures = (
         f"gain {gain.value:+.2%} ± {gain.error:.2%} of {gain.level:.4g} a unit over {len(units.candidate)} units "
-        f"({gain.expected:+.2%} by the world, {gain.outcomes:+.2%} by outcomes alone, heard with {gain.credit:.0%})"
+        f"({gain.expected:+.2%} by the world, {gain.outcomes:+.2%} by outcomes alone, which weigh {gain.credit:.0%})"
     )
     z = NormalDist().inv_cdf(rule.confidence)
     if gain.value + z * gain.error < -rule.tolerance:

@@ -23,7 +23,7 @@ _SHOP, _CONSOLE = "shop", "console"
 _POINT, _MODEL = "price", "demand"
 _RATE = 40.0
 _ENTITIES = 20
-_SHIFTS = ((4.0, "sensitivity=1.8"), (6.0, "sensitivity=4"))
+_SHIFTS = ((2.5, "sensitivity=1.8"), (4.0, "sensitivity=4"))
 """Minutes of the shop's traffic, and what its customers become: within what the policy was trained for, then beyond."""
 
 _WINDOW = 100_000
