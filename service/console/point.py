@@ -173,11 +173,10 @@ def policies(point: str, answer: Answer) -> str:
             whole(one["steps"]),
             _gap(one["metrics"]),
             when(one["at"]),
-            text(one["actor"]),
         ]
         for one in answer["policies"][:30]
     ]
-    return card("Bundles", table(("bundle", "made by", "steps", "below the optimum", "registered", "by"), rows, left=2))
+    return card("Bundles", table(("bundle", "made by", "steps", "below the optimum", "registered"), rows, left=2))
 
 
 def _gap(metrics: Mapping[str, float]) -> str:

@@ -40,7 +40,7 @@ class PointSheet:
             with ui.element("div").classes("grid"):
                 sheet.region(self._adaptation, 1.0)
                 sheet.region(self._registered, 2.0)
-            sheet.region(self._evidence, 5.0)
+            sheet.region(self._evidence, 1.0)
             sheet.region(self._releases, 2.0)
             sheet.region(self._latest, 2.0)
         await sheet.begin()
