@@ -44,13 +44,13 @@ def test_the_card_of_a_bundle_is_shown(service, digest):
 def test_a_policy_is_shown_as_a_map(service, digest):
     answer = service.get(f"{POLICIES}/bundles/{digest}/map")
     cells = np.array(answer["cells"], float)
-    assert (answer["down"][0], answer["across"][0]) == ("stock", "period")
-    assert cells.shape == (len(answer["down"][1]), len(answer["across"][1]))
+    assert (answer["down"]["name"], answer["across"]["name"]) == ("stock", "period")
+    assert cells.shape == (len(answer["down"]["values"]), len(answer["across"]["values"]))
     # The logits 0, 0, 9, 0 over the prices 1, 1.5, 2, 2.5.
     weights = np.exp([0.0, 0.0, 9.0, 0.0])
     assert cells[1:, 0] == pytest.approx(weights @ [1.0, 1.5, 2.0, 2.5] / weights.sum())
     turned = service.get(f"{POLICIES}/bundles/{digest}/map?across=stock&down=period")
-    assert turned["across"][0] == "stock"
+    assert turned["across"]["name"] == "stock"
     assert service.get(f"{POLICIES}/bundles/baseline/map")["unit"] == answer["unit"]
     assert service.refused(f"{POLICIES}/bundles/{digest}/map?across=x", None, method="GET")["status"] == 422
 
@@ -58,8 +58,9 @@ def test_a_policy_is_shown_as_a_map(service, digest):
 def test_a_policy_is_held_against_optimum_and_baseline(service, digest):
     answer = service.get(f"{POINT}/worth?policies=baseline,{digest}")
     assert set(answer["values"]) == {"optimum", "baseline", digest}
-    ((name, values),) = answer["axes"]
-    assert name == "volume"
+    (axis,) = answer["axes"]
+    values = axis["values"]
+    assert axis["name"] == "volume"
     assert len(answer["values"]["optimum"]) == len(values)
     assert all(best >= own - 1e-9 for best, own in zip(*map(answer["values"].get, ("optimum", digest)), strict=True))
     # A bundle that was trained for more than is declared now widens the axis.

@@ -264,7 +264,10 @@ def test_a_rejected_entry_comes_back_as_it_was_or_mended() -> None:
 
 
 def test_a_share_of_the_optimum_is_read_between_the_cells_of_the_grid() -> None:
-    worth = {"axes": [["k", [1.0, 2.0, 4.0]]], "values": {"optimum": [10.0, 20.0, 40.0], "x": [5.0, 20.0, 10.0]}}
+    worth = {
+        "axes": [{"name": "k", "values": [1.0, 2.0, 4.0]}],
+        "values": {"optimum": [10.0, 20.0, 40.0], "x": [5.0, 20.0, 10.0]},
+    }
 
     def share(at: float) -> float | None:
         return figures.share_now({"parameters": [{"name": "k", "mid": at}]}, worth, "x")
@@ -276,10 +279,14 @@ def test_a_share_of_the_optimum_is_read_between_the_cells_of_the_grid() -> None:
 
 def test_regret_is_a_line_over_one_parameter_and_a_map_over_two() -> None:
     beliefs = {"parameters": [{"name": "k", "mid": 1.5, "trained": [1.0, 2.0]}]}
-    line = {"axes": [["k", [1.0, 2.0]]], "values": {"optimum": [10.0, 20.0], "x": [9.0, 20.0]}, "said": ""}
+    line = {
+        "axes": [{"name": "k", "values": [1.0, 2.0]}],
+        "values": {"optimum": [10.0, 20.0], "x": [9.0, 20.0]},
+        "said": "",
+    }
     chart = figures.regret(line, {"x": "mine"}, beliefs)
     assert chart.lines[0].y == [10.0, 0.01]  # type: ignore[union-attr]
-    square = line | {"axes": [["a", [1.0]], ["b", [1.0, 2.0]]]}
+    square = line | {"axes": [{"name": "a", "values": [1.0]}, {"name": "b", "values": [1.0, 2.0]}]}
     assert figures.regret(square, {"x": "mine"}, beliefs).cells == [[10.0, 0.0]]  # type: ignore[union-attr]
     large = {"axes": [], "values": {}, "said": "too large"}
     assert "too large" in draw(figures.regret(large, {"x": "mine"}, beliefs))

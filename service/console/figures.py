@@ -94,7 +94,7 @@ def share_chart(
     title = "Share of the optimum, in the world as believed"
     if len(worth["axes"]) != 1:
         return Chart(title, [], [], note=worth["said"] or "Drawn for points with one varying parameter.")
-    ((name, grid),) = worth["axes"]
+    ((name, grid),) = _axes(worth)
     believed = _believed(name, series, beliefs)
     if not believed:
         return Chart(title, [], [], note="Nothing has been learned about the world yet: report outcomes with fields.")
@@ -117,6 +117,10 @@ def share_chart(
         lines.append(Line("candidate", _shares(grid, [candidate] * len(xs), believed, best), "candidate", dashed=True))
     note = f"Exact values of an {worth['unit']}, at the {name} that was believed then; 100 % cannot be beaten."
     return Chart(title, xs, lines, "%", marks=marks, note=note, height=170)
+
+
+def _axes(worth: Answer) -> list[tuple[str, Sequence[float]]]:
+    return [(axis["name"], axis["values"]) for axis in worth["axes"]]
 
 
 def _believed(name: str, series: Answer, beliefs: Answer) -> list[tuple[float, float, float, float]]:
@@ -160,7 +164,7 @@ def share_now(beliefs: Answer, worth: Answer, policy: str) -> float | None:
         return float(own[0] / best[0]) if best[0] > 0 else None
     if len(worth["axes"]) != 1:
         return None
-    ((name, grid),) = worth["axes"]
+    ((name, grid),) = _axes(worth)
     value = next((one["mid"] for one in beliefs["parameters"] if one["name"] == name), None)
     top = None if value is None else _at(grid, best, value)
     return None if value is None or not top or top <= 0 else _at(grid, own, value) / top
@@ -227,7 +231,7 @@ def training_curve(card: Answer) -> Chart:
 def policy_map(answer: Answer, title: str, scale: tuple[float, float] | None = None) -> Heat:
     """A policy as a map of its mean action."""
     held = ", ".join(f"{name} {value:.4g}" for name, value in answer["held"].items())
-    across, down = (tuple(answer[side]) for side in ("across", "down"))
+    across, down = ((answer[side]["name"], answer[side]["values"]) for side in ("across", "down"))
     return Heat(title, across, down, answer["cells"], answer["unit"], scale, f"With {held}." if held else "")
 
 
@@ -238,8 +242,8 @@ def regret(worth: Answer, names: Mapping[str, str], beliefs: Answer) -> Chart | 
         return Chart(title, [], [], note=worth["said"] or "The point declares no ranges: there is one world only.")
     gaps = {digest: _gaps(best, worth["values"][digest]) for digest in names if digest in worth["values"]}
     if len(worth["axes"]) == 1:
-        return _regret_line(title, worth["axes"][0], gaps, names, beliefs)
-    (down, rows), (across, columns) = worth["axes"]
+        return _regret_line(title, _axes(worth)[0], gaps, names, beliefs)
+    (down, rows), (across, columns) = _axes(worth)
     first, own = next(iter(gaps.items()))
     cells = [own[i * len(columns) : (i + 1) * len(columns)] for i in range(len(rows))]
     return Heat(title, (across, columns), (down, rows), cells, "%", note=f"Exact, for {names[first]}.")

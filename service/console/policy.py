@@ -81,8 +81,8 @@ def choices(digest: str, other: str, known: Sequence[str], seen: Answer) -> str:
     rivals = ["baseline", *(one for one in known if one != digest)]
     fields = (
         _select("compare with", "other", [(one, short(one)) for one in rivals], other)
-        + _select("across", "across", [(name, name) for name in seen["entries"]], seen["across"][0])
-        + _select("up", "down", [(name, name) for name in seen["entries"]], seen["down"][0])
+        + _select("across", "across", [(name, name) for name in seen["entries"]], seen["across"]["name"])
+        + _select("up", "down", [(name, name) for name in seen["entries"]], seen["down"]["name"])
     )
     return f"<form class=pick method=get>{fields}<button>Show</button></form>"
 

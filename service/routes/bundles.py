@@ -39,6 +39,13 @@ class BundleAnswer(Struct, frozen=True):
     card: Card
 
 
+class Axis(Struct, frozen=True):
+    """What varies along one side of a figure."""
+
+    name: str
+    values: list[float]
+
+
 class MapAnswer(Struct, frozen=True):
     """The mean action of a policy over two entries of what it observes; the others stand still.
 
@@ -48,8 +55,8 @@ class MapAnswer(Struct, frozen=True):
         entries: What can be put on the axes.
     """
 
-    across: tuple[str, list[float]]
-    down: tuple[str, list[float]]
+    across: Axis
+    down: Axis
     cells: list[list[float | None]]
     unit: str
     held: dict[str, float]
@@ -68,7 +75,7 @@ class WorthAnswer(Struct, frozen=True):
 
     point: str
     unit: str
-    axes: list[tuple[str, list[float]]]
+    axes: list[Axis]
     values: dict[str, list[float]]
     said: str
 
@@ -123,10 +130,10 @@ class Bundles:
         said = next((what for what in found.values() if isinstance(what, str)), "")
         known = {name: what for name, what in found.items() if isinstance(what, Worth)}
         values = {name: list(what.values[name]) for name, what in known.items()}
-        axes: list[tuple[str, list[float]]] = []
+        axes: list[Axis] = []
         for what in known.values():
             values[OPTIMUM] = list(what.values[OPTIMUM])
-            axes = [(name, list(places)) for name, places in what.axes]
+            axes = [Axis(name, list(places)) for name, places in what.axes]
         unit = "episode" if point.world.horizon is not None else "period"
         return reply(WorthAnswer(point.name, unit, axes, values, said))
 
@@ -229,8 +236,8 @@ def _map(served: ServedPoint, arm: Arm, across: str, down: str) -> MapAnswer:
     cells = np.where(possible, mean, np.nan).reshape(len(axes[down]), len(axes[across]))
     kept = {name: value for name, value in held.items() if name not in (across, down)}
     return MapAnswer(
-        across=(across, axes[across].tolist()),
-        down=(down, axes[down].tolist()),
+        across=Axis(across, axes[across].tolist()),
+        down=Axis(down, axes[down].tolist()),
         cells=[[None if np.isnan(cell) else float(cell) for cell in row] for row in cells],
         unit=point.world.actions.unit,
         held={name: float(value) for name, value in kept.items()},
