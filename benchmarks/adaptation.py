@@ -384,12 +384,8 @@ def full(given: argparse.Namespace, folder: Path | None) -> tuple[dict[str, Any]
             curves[f"{name} | {label}"] = np.round(found.quality, 5).tolist()
             bad += misses(name, case, found) if label == "full" else []
             if not given.json:
-                again = "never" if found.n is None else found.n if case.after else "-"
-                print(
-                    f"{name:34} {label:22} before {found.before:.4f}  N {again!s:>5}  dip {found.dip:.3f}", flush=True
-                )
-    if given.curves:
-        Path(given.curves).write_text(json.dumps(curves))
+                again = "-" if not case.after else "never" if found.n is None else str(found.n)
+                print(f"{name:34} {label:22} before {found.before:.4f}  N {again:>5}  dip {found.dip:.3f}", flush=True)
     if given.plot:
         Path(given.plot).write_bytes(drawn(curves, rows))
     return rows, bad
@@ -397,21 +393,20 @@ def full(given: argparse.Namespace, folder: Path | None) -> tuple[dict[str, Any]
 
 def drawn(curves: Mapping[str, list[float]], rows: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Mean quality before and after each change as a PNG, one panel for each policy that serves."""
-    changed = [label for label in curves if CASES[label.split(" | ")[0]].after]
-    panels = list(dict.fromkeys(CASES[label.split(" | ")[0]].bundle for label in changed))
+    cases = {label: CASES[label.split(" | ")[0]] for label in curves}
+    changed = {label: case for label, case in cases.items() if case.after}
+    panels = list(dict.fromkeys(case.bundle for case in changed.values()))
     figure = Figure(figsize=(12.0, 2.2 * len(panels)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, bundle in zip(np.ravel(figure.subplots(len(panels), 1)), panels, strict=True):
-        for label in (one for one in changed if CASES[one.split(" | ")[0]].bundle == bundle):
-            name, setting = label.split(" | ")
-            (line,) = axes.plot(
-                np.arange(len(curves[label])) - BEFORE, curves[label], label=name if setting == "full" else label
-            )
-            axes.hlines(rows[label]["frozen"], 0, CASES[name].after, line.get_color(), "dotted", linewidth=0.8)
-        axes.axhline(CASES[name].level, color="#999999", linewidth=0.6)
+        for label, case in ((label, case) for label, case in changed.items() if case.bundle == bundle):
+            since = np.arange(len(curves[label])) - BEFORE
+            (line,) = axes.plot(since, curves[label], label=label.removesuffix(" | full"))
+            axes.hlines(rows[label]["frozen"], 0, case.after, line.get_color(), "dotted", linewidth=0.8)
+            axes.axhline(case.level, color="#999999", linewidth=0.6)
         axes.axvline(0, color="#999999", linewidth=0.6)
-        axes.set_xlim(-STEADY, max(CASES[one.split(" | ")[0]].after for one in changed))
-        axes.set_ylim(0.4, 1.01)
+        axes.set_xlim(-STEADY, max(case.after for case in changed.values()))
+        axes.set_ylim(0.35, 1.01)
         axes.set_ylabel("quality held")
         axes.legend(frameon=False, fontsize=8, loc="lower right")
     axes.set_xlabel("decisions (for replacement: periods of the fleet) since the change; dotted: the frozen policy")
@@ -430,7 +425,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bundles", default="bundles", help="folder that holds the trained bundles")
     parser.add_argument("--replications", type=int, default=None)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--curves", default=None, help="file for the whole curves, as JSON")
     parser.add_argument("--ablations", action="store_true")
     parser.add_argument("--commands", action="store_true")
     parser.add_argument("--plot", default=None, help="file for a picture of the curves")
