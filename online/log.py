@@ -193,6 +193,8 @@ class Log(Protocol):
     def read(self, partition: Partition, after: EntryId, count: int, block: float = 0.0) -> list[Entry]:
         """Up to ``count`` entries after an id, waiting up to ``block`` seconds for the first.
 
+        An owner that gets all it asked for may be given what follows from what was read ahead meanwhile.
+
         Raises:
             Restarted: This log object acquired the partition, and the store is not as it was then.
         """
@@ -221,10 +223,16 @@ class Log(Protocol):
     def commit(self, partition: Partition, epoch: int, commit: Commit) -> None:
         """Make a learner's progress visible, all or nothing.
 
+        May return before it has happened. The next call that writes under this epoch waits until it has, and raises
+        what went wrong instead of writing; `confirm` does so at once. Calls of this object that read see it.
+
         Raises:
             Fenced: The epoch is not the newest.
             Restarted: The store is another run, or its stream ends before the cursor.
         """
+
+    def confirm(self, partition: Partition, epoch: int) -> None:
+        """Wait until the last commit under this epoch has happened. Raises what `commit` raises."""
 
     def fall_back(self, partition: Partition, epoch: int) -> bool:
         """Return to the snapshot before the last, parts included; false where there is none. Raises `Fenced`."""

@@ -156,6 +156,9 @@ class MemoryLog:
                 self._update_index(stream, commit.index)
                 stream.cursor, stream.learned = commit.cursor, commit.learned
 
+    def confirm(self, partition: Partition, epoch: int) -> None:
+        """Nothing to wait for: a commit happens at once."""
+
     def _update_index(self, stream: _Stream, changes: Mapping[str, bytes | None]) -> None:
         for name, value in changes.items():
             family = stream.index.setdefault(name.partition(":")[0], {})

@@ -46,6 +46,52 @@ def unavailable(doing: str) -> Iterator[None]:
         raise LogUnavailable(f"Redis failed to {doing}: {error}") from error
 
 
+class Sent:
+    """Commands on their way, on a connection of their own: Redis works on them while the caller does something else."""
+
+    def __init__(self, client: redis.Redis, commands: Sequence[tuple[str | bytes | int, ...]]) -> None:
+        self._pool = cast(Any, client.connection_pool)
+        self._connection = self._pool.get_connection()
+        self._due = len(commands)
+        self._found: list[Any] = []
+        try:
+            self._connection.send_packed_command(self._connection.pack_commands(commands))
+        except BaseException:
+            self.drop()
+            raise
+
+    def wait(self) -> None:
+        """Wait for the answers. Raises nothing: what failed is said by `answers`."""
+        while self._due:
+            self._due -= 1
+            try:
+                self._found.append(self._connection.read_response())
+            except redis.ResponseError as error:
+                # The answers behind it must be read all the same: the connection is used again.
+                self._found.append(error)
+            except redis.RedisError as error:
+                self._found.append(error)
+                self.drop()
+                return
+            if not self._due:
+                self._pool.release(self._connection)
+
+    def answers(self) -> list[Any]:
+        """What Redis said to each command, as bytes; raises the first error among them."""
+        self.wait()
+        for answer in self._found:
+            if isinstance(answer, redis.RedisError):
+                raise answer
+        return self._found
+
+    def drop(self) -> None:
+        """Never ask for the answers."""
+        if self._due:
+            self._due = 0
+            self._connection.disconnect()
+            self._pool.release(self._connection)
+
+
 class Script:
     """A Lua script, loaded anew whenever a restarted Redis has forgotten it."""
 
@@ -60,8 +106,21 @@ class Script:
                 return self._client.evalsha(self._sha, len(keys), *keys, *arguments)
             except redis.exceptions.NoScriptError:
                 pass
-        self._sha = self._client.script_load(self._text)
+        self._load()
         return self._client.evalsha(self._sha, len(keys), *keys, *arguments)
+
+    def send(self, keys: Sequence[str], *arguments: str | bytes | int) -> Sent:
+        """A call on its way, of a script that a Redis restarted in this moment may not know."""
+        if not self._sha:
+            self._load()
+        return Sent(self._client, [("EVALSHA", self._sha, len(keys), *keys, *arguments)])
+
+    def forget(self) -> None:
+        """Load the script anew before the next call."""
+        self._sha = ""
+
+    def _load(self) -> None:
+        self._sha = self._client.script_load(self._text)
 
 
 class RedisBlob:

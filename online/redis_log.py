@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
-from zlib import crc32
 
 import redis
 
@@ -18,13 +16,13 @@ from online.log import (
     EntryId,
     Fenced,
     Head,
-    LogUnavailable,
     Partition,
     ReportEntry,
     Restarted,
     Saved,
 )
-from online.redis_client import Script, unavailable
+from online.redis_client import Script, Sent, unavailable
+from online.redis_layout import Keys, answers_of, by_family, changes_of, checksum, entries_of, run_of
 
 WINDOW = 1_000_000
 """Ids remembered per partition, about half a kilobyte each; index fields remembered per family."""
@@ -39,31 +37,6 @@ _PIECES_AT_ONCE = 4_000
 
 INLINE_BYTES = 4 << 20
 """A larger snapshot, or more in parts, is uploaded in pieces first, so that no single command blocks Redis for long."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """The keys of one partition; the tag in braces keeps them on one node of a Redis Cluster."""
-
-    root: str
-    entries: str
-    ids: str
-    meta: str
-    reports: str
-    parts: str
-    undo: str
-    staged: str
-    slots: tuple[str, str, str]
-
-    @classmethod
-    def of(cls, partition: Partition) -> "_Keys":
-        root = f"trimtab:{{{partition}}}"
-        entries, ids, meta, reports = (f"{root}:{name}" for name in ("entries", "ids", "meta", "reports"))
-        slots = (f"{root}:snapshot:0", f"{root}:snapshot:1", f"{root}:snapshot:2")
-        return cls(root, entries, ids, meta, reports, f"{root}:parts", f"{root}:undo", f"{root}:staged", slots)
-
-    def index(self, family: str) -> tuple[str, str]:
-        return f"{self.root}:index:{family}", f"{self.root}:order:{family}"
 
 
 class RedisLog:
@@ -86,6 +59,8 @@ class RedisLog:
         self._window = window
         self._reports_kept = reports_kept
         self._runs: dict[Partition, bytes] = {}
+        self._committing: dict[tuple[Partition, int], Sent] = {}
+        self._ahead: dict[Partition, tuple[EntryId, int, Sent]] = {}
         self._append = Script(client, "append")
         self._acquire = Script(client, "acquire")
         self._beat = Script(client, "beat")
@@ -105,22 +80,16 @@ class RedisLog:
         return answers
 
     def _append_some(self, partition: Partition, drafts: Sequence[Draft]) -> list[Appended | Conflict]:
-        keys = _Keys.of(partition)
+        keys = Keys.of(partition)
         at = self._clock()
-        stamp = repr(at)
+        stamp = repr(at).encode()
         arguments: list[str | bytes | int] = [self._window]
         for draft in drafts:
-            header = f"{stamp} {_checksum(draft.id.encode(), stamp.encode(), draft.payload)}"
+            header = b"%b %b" % (stamp, checksum(draft.id.encode(), stamp, draft.payload))
             arguments += (draft.id, draft.digest, header, draft.payload)
         with unavailable(f"append {len(drafts)} entries to {partition}"):
             replies = self._append((keys.entries, keys.ids, keys.meta), *arguments)
-        if any(replies[::5]):
-            return [_answer(draft, replies[5 * i : 5 * i + 5], at) for i, draft in enumerate(drafts)]
-        # Nearly always all are new.
-        return [
-            _make(Appended, (_make(Entry, (_place(place), number, at, draft.id, draft.payload, True)), True))
-            for draft, place, number in zip(drafts, replies[1::5], replies[2::5], strict=True)
-        ]
+        return answers_of(drafts, replies, at)
 
     def read(self, partition: Partition, after: EntryId, count: int, block: float = 0.0) -> list[Entry]:
         """Up to ``count`` entries after an id, waiting up to ``block`` seconds for the first.
@@ -130,24 +99,37 @@ class RedisLog:
         """
         if block > 0:
             self.wait({partition: after}, block)
-        keys = _Keys.of(partition)
         run = self._runs.get(partition)
         with unavailable(f"read {partition}"):
             if run is None:
-                return _entries(self._client.xrange(keys.entries, f"({after}", "+", count))
-            # One connection, so one run of the server answers all three: XRANGE alone would say "nothing new".
-            with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.info("server")
-                pipeline.hget(keys.meta, "last")
-                pipeline.xrange(keys.entries, f"({after}", "+", count)
-                info, last, found = pipeline.execute()
-        if info["run_id"].encode() != run or EntryId.parse(last or b"0-0") < after:
-            raise Restarted(f"Redis was restarted, or {partition} ends before {after}: load the snapshot again")
-        return _entries(found)
+                return entries_of(self._client.xrange(Keys.of(partition).entries, f"({after}", "+", count))
+            info, last, found = self._asked(partition, after, count).answers()
+            if run_of(info) != run or EntryId.parse(last or b"0-0") < after:
+                raise Restarted(f"Redis was restarted, or {partition} ends before {after}: load the snapshot again")
+            entries = entries_of(found)
+            if len(entries) == count:
+                follows = entries[-1].id
+                self._ahead[partition] = follows, count, self._ask(partition, follows, count)
+        return entries
+
+    def _asked(self, partition: Partition, after: EntryId, count: int) -> Sent:
+        """What was asked for ahead, where it is this; else asked now."""
+        if partition in self._ahead:
+            begin, size, sent = self._ahead.pop(partition)
+            if (begin, size) == (after, count):
+                return sent
+            sent.drop()
+        return self._ask(partition, after, count)
+
+    def _ask(self, partition: Partition, after: EntryId, count: int) -> Sent:
+        keys = Keys.of(partition)
+        # One connection, so one run of the server answers all three: XRANGE alone would say "nothing new".
+        range_ = ("XRANGE", keys.entries, f"({after}", "+", "COUNT", count)
+        return Sent(self._client, [("INFO", "server"), ("HGET", keys.meta, "last"), range_])
 
     def wait(self, after: Mapping[Partition, EntryId], seconds: float) -> bool:
         """Whether any of the partitions has an entry after the id given for it, within ``seconds``."""
-        places: dict[Any, Any] = {_Keys.of(partition).entries: str(entry_id) for partition, entry_id in after.items()}
+        places: dict[Any, Any] = {Keys.of(partition).entries: str(entry_id) for partition, entry_id in after.items()}
         with unavailable(f"wait for {len(after)} partitions"):
             return bool(self._client.xread(places, count=1, block=max(1, int(seconds * 1000))))
 
@@ -155,60 +137,80 @@ class RedisLog:
         """The entries under these event ids, ``None`` where unknown or forgotten beyond the window."""
         if not event_ids:
             return []
-        keys = _Keys.of(partition)
+        keys = Keys.of(partition)
         with unavailable(f"find {len(event_ids)} entries of {partition}"):
             places = cast(list[bytes | None], self._client.hmget(keys.ids, list(event_ids)))
             with self._client.pipeline(transaction=False) as pipeline:
                 for place in places:
                     entry_id = "0-0" if place is None else place.split(b" ", 1)[0].decode()
                     pipeline.xrange(keys.entries, entry_id, entry_id)
-                found = [_entries(reply) for reply in pipeline.execute()]
+                found = [entries_of(reply) for reply in pipeline.execute()]
         return [entries[0] if entries else None for entries in found]
 
     def tail(self, partition: Partition) -> EntryId:
         """The last entry ever appended, `START` if none."""
         with unavailable(f"find the end of {partition}"):
-            return EntryId.parse(cast(bytes, self._client.hget(_Keys.of(partition).meta, "last")) or b"0-0")
+            return EntryId.parse(cast(bytes, self._client.hget(Keys.of(partition).meta, "last")) or b"0-0")
 
     def first(self, partition: Partition) -> EntryId:
         """The oldest entry still there, `START` if none."""
         with unavailable(f"find the beginning of {partition}"):
-            found = _entries(self._client.xrange(_Keys.of(partition).entries, "-", "+", 1))
+            found = entries_of(self._client.xrange(Keys.of(partition).entries, "-", "+", 1))
         return found[0].id if found else START
 
     def length(self, partition: Partition) -> int:
         """The number of entries still there."""
         with unavailable(f"measure {partition}"):
-            return int(self._client.xlen(_Keys.of(partition).entries))
+            return int(self._client.xlen(Keys.of(partition).entries))
 
     def acquire(self, partition: Partition, owner: str) -> int:
         """Become the partition's one writer; the new epoch fences all others."""
+        keys = self._keys(partition)
+        # What is still to be answered was asked by an owner whose time is over.
+        self._committing = {at: sent for at, sent in self._committing.items() if at[0] != partition}
+        if partition in self._ahead:
+            self._ahead.pop(partition)[2].drop()
         with unavailable(f"acquire {partition}"):
-            epoch, run = self._acquire((_Keys.of(partition).meta,), owner)
+            epoch, run = self._acquire((keys.meta,), owner)
         self._runs[partition] = run
         return int(epoch)
 
     def beat(self, partition: Partition, epoch: int) -> None:
         """Say that the owner is alive. Raises `Fenced`."""
+        self.confirm(partition, epoch)
         with unavailable(f"keep {partition}"):
-            self._check(partition, epoch, self._beat((_Keys.of(partition).meta,), epoch))
+            self._check(partition, epoch, self._beat((Keys.of(partition).meta,), epoch))
 
     def commit(self, partition: Partition, epoch: int, commit: Commit) -> None:
         """Make a learner's progress visible, all or nothing. Raises `Fenced` or `Restarted`."""
-        keys = _Keys.of(partition)
+        self.confirm(partition, epoch)
+        keys = Keys.of(partition)
         with unavailable(f"commit {partition}"):
             slot, inline = self._place(partition, keys, epoch, commit.snapshot)
             head: list[str | bytes | int] = [epoch, self._runs.get(partition, b""), str(commit.cursor), commit.learned]
             head += [slot, int(commit.verified), inline, self._reports_kept, self._window]
             staged = self._stage_large(partition, keys, epoch, commit.parts)
             head.append(sum(staged.values()))
-            families = _by_family(commit.index)
+            families = by_family(commit.index)
             names = [keys.meta, keys.reports, keys.parts, keys.undo, keys.slots[int(slot or 0)], keys.staged]
             names += [name for family in families for name in keys.index(family)]
-            answer = self._commit(names, *head, *_changes(commit, families, staged))
+            changes = changes_of(commit, families, staged)
+            self._committing[partition, epoch] = self._commit.send(names, *head, *changes)
+
+    def confirm(self, partition: Partition, epoch: int) -> None:
+        """Wait until the last commit under this epoch has happened. Raises `Fenced` or `Restarted`."""
+        sent = self._committing.pop((partition, epoch), None)
+        if sent is None:
+            return
+        with unavailable(f"commit {partition}"):
+            try:
+                (answer,) = sent.answers()
+            except redis.exceptions.NoScriptError:
+                self._commit.forget()
+                raise
         self._check(partition, epoch, answer)
 
-    def _place(self, partition: Partition, keys: _Keys, epoch: int, data: bytes | None) -> tuple[str, bytes]:
+    def _place(self, partition: Partition, keys: Keys, epoch: int, data: bytes | None) -> tuple[str, bytes]:
         """The slot for a snapshot, uploaded already if it is large, and its bytes if they go with the commit."""
         if data is None:
             return "", b""
@@ -222,7 +224,7 @@ class RedisLog:
         return slot, b""
 
     def _stage_large(
-        self, partition: Partition, keys: _Keys, epoch: int, parts: Mapping[str, bytes | None]
+        self, partition: Partition, keys: Keys, epoch: int, parts: Mapping[str, bytes | None]
     ) -> dict[str, int]:
         """Uploads parts ahead of their commit where they are too much for one command; the pieces of each."""
         large = {name: data for name, data in parts.items() if data}
@@ -245,7 +247,8 @@ class RedisLog:
 
     def fall_back(self, partition: Partition, epoch: int) -> bool:
         """Return to the snapshot before the last, parts included; false where there is none. Raises `Fenced`."""
-        keys = _Keys.of(partition)
+        self.confirm(partition, epoch)
+        keys = Keys.of(partition)
         with unavailable(f"fall back in {partition}"):
             answer = self._fall_back((keys.meta, keys.parts, keys.undo), epoch)
         self._check(partition, epoch, answer)
@@ -253,7 +256,8 @@ class RedisLog:
 
     def reset(self, partition: Partition, epoch: int) -> None:
         """Forget snapshots, parts, reports and index; the entries stay. Raises `Fenced`."""
-        keys = _Keys.of(partition)
+        self.confirm(partition, epoch)
+        keys = Keys.of(partition)
         with unavailable(f"reset {partition}"):
             pattern = _escape(keys.root)
             families = {name.decode().rpartition(":")[2] for name in self._client.scan_iter(f"{pattern}:index:*")}
@@ -263,7 +267,8 @@ class RedisLog:
 
     def trim(self, partition: Partition, epoch: int, before: EntryId) -> int:
         """Remove entries before an id, never one within the window of remembered ids. Raises `Fenced`."""
-        keys = _Keys.of(partition)
+        self.confirm(partition, epoch)
+        keys = Keys.of(partition)
         with unavailable(f"trim {partition}"):
             answer = self._trim((keys.entries, keys.meta), epoch, str(before))
         self._check(partition, epoch, answer)
@@ -273,7 +278,7 @@ class RedisLog:
         """How far the learner is."""
         names = ("cursor", "epoch", "learned", "version", "owner", "beat")
         with unavailable(f"look at {partition}"):
-            found = cast(list[bytes | None], self._client.hmget(_Keys.of(partition).meta, names))
+            found = cast(list[bytes | None], self._client.hmget(self._keys(partition).meta, names))
         cursor, epoch, learned, version, owner, beat = found
         place = EntryId.parse(cursor or b"0-0")
         return Head(
@@ -282,7 +287,7 @@ class RedisLog:
 
     def load(self, partition: Partition) -> Saved | None:
         """The last snapshot."""
-        keys = _Keys.of(partition)
+        keys = self._keys(partition)
         with unavailable(f"load the snapshot of {partition}"):
             reply = self._load((keys.meta, *keys.slots))
         if not reply:
@@ -293,28 +298,28 @@ class RedisLog:
     def previous(self, partition: Partition) -> EntryId:
         """The cursor of the snapshot before the last, `START` where there is none."""
         with unavailable(f"look at {partition}"):
-            found = cast(bytes | None, self._client.hget(_Keys.of(partition).meta, "previous_cursor"))
+            found = cast(bytes | None, self._client.hget(self._keys(partition).meta, "previous_cursor"))
         return EntryId.parse(found or b"0-0")
 
     def part(self, partition: Partition, name: str) -> bytes | None:
         """One part of the last snapshot."""
         with unavailable(f"load a part of {partition}"):
-            return cast(bytes | None, self._client.hget(_Keys.of(partition).parts, name))
+            return cast(bytes | None, self._client.hget(self._keys(partition).parts, name))
 
     def parts(self, partition: Partition, prefix: str) -> Iterator[tuple[str, bytes]]:
         """All parts of the last snapshot whose name begins so, in no order."""
         with unavailable(f"load the parts of {partition}"):
-            yield from self._scan(_Keys.of(partition).parts, _escape(prefix) + "*")
+            yield from self._scan(self._keys(partition).parts, _escape(prefix) + "*")
 
     def reports(self, partition: Partition, after: EntryId, count: int) -> list[ReportEntry]:
         """Up to ``count`` report entries after an id."""
         with unavailable(f"read the reports of {partition}"):
-            found = cast(list[Any], self._client.xrange(_Keys.of(partition).reports, f"({after}", "+", count))
+            found = cast(list[Any], self._client.xrange(self._keys(partition).reports, f"({after}", "+", count))
         return [ReportEntry(EntryId.parse(entry_id), fields[1]) for entry_id, fields in found]
 
     def lookup(self, partition: Partition, field: str) -> bytes | None:
         """An index field as the last commit that named it left it."""
-        index, _ = _Keys.of(partition).index(field.partition(":")[0])
+        index, _ = self._keys(partition).index(field.partition(":")[0])
         with unavailable(f"look up {field!r} in {partition}"):
             return cast(bytes | None, self._client.hget(index, field))
 
@@ -322,13 +327,13 @@ class RedisLog:
         """Many index fields of one family, in the order asked."""
         if not fields:
             return []
-        index, _ = _Keys.of(partition).index(fields[0].partition(":")[0])
+        index, _ = self._keys(partition).index(fields[0].partition(":")[0])
         with unavailable(f"look up {len(fields)} fields in {partition}"):
             return cast(list[bytes | None], self._client.hmget(index, list(fields)))
 
     def fields(self, partition: Partition, family: str) -> Iterator[tuple[str, bytes]]:
         """All index fields ``<family>:...``, in no order."""
-        index, _ = _Keys.of(partition).index(family)
+        index, _ = self._keys(partition).index(family)
         with unavailable(f"list the {family!r} fields of {partition}"):
             yield from self._scan(index, "*")
 
@@ -339,6 +344,13 @@ class RedisLog:
                 seen.add(field)
                 yield field.decode(), value
 
+    def _keys(self, partition: Partition) -> Keys:
+        """The keys to read from, once the commit that is on its way has changed them."""
+        for (at, _), sent in self._committing.items():
+            if at == partition:
+                sent.wait()
+        return Keys.of(partition)
+
     def _check(self, partition: Partition, epoch: int, answer: object) -> None:
         if answer == b"FENCED":
             raise Fenced(f"{partition} has another owner; epoch {epoch} is over")
@@ -346,76 +358,8 @@ class RedisLog:
             raise Restarted(f"Redis was restarted, or {partition} ends before the cursor: load the snapshot again")
 
 
-# A named tuple's own constructor is a Python function: too slow for what is done for each entry.
-_make = tuple.__new__
-
-
 def _as_it_is(reply: Any, **_: Any) -> Any:
     return reply
-
-
-def _checksum(*pieces: bytes) -> str:
-    return f"{crc32(b''.join(pieces)):08x}"
-
-
-def _entries(found: Any) -> list[Entry]:
-    return [_entry(entry_id, fields[1], int(fields[3]), fields[5], fields[7]) for entry_id, fields in found]
-
-
-def _place(entry_id: bytes) -> EntryId:
-    ms, _, seq = entry_id.partition(b"-")
-    return _make(EntryId, (int(ms), int(seq)))
-
-
-def _entry(entry_id: bytes, event_id: bytes, number: int, header: bytes, payload: bytes) -> Entry:
-    stamp, _, checksum = header.partition(b" ")
-    intact = checksum == b"%08x" % crc32(event_id + stamp + payload)
-    at = float(stamp) if intact else 0.0
-    name = event_id.decode() if intact else event_id.decode("utf-8", "replace")
-    return _make(Entry, (_place(entry_id), number, at, name, payload, intact))
-
-
-def _answer(draft: Draft, reply: list[Any], at: float) -> Appended | Conflict:
-    status, entry_id, number, *stored = reply
-    if status == 0:
-        return Appended(Entry(_place(entry_id), number, at, draft.id, draft.payload), fresh=True)
-    if not stored[0]:
-        raise LogUnavailable(f"the entry {entry_id.decode()} of the remembered id {draft.id!r} is gone from the log")
-    entry = _entry(entry_id, draft.id.encode(), number, *stored)
-    return Appended(entry, fresh=False) if status == 1 else Conflict(entry)
-
-
-def _by_family(index: Mapping[str, bytes | None]) -> dict[str, dict[str, bytes | None]]:
-    families: dict[str, dict[str, bytes | None]] = {}
-    for name, value in index.items():
-        families.setdefault(name.partition(":")[0], {})[name] = value
-    return families
-
-
-def _changes(
-    commit: Commit, families: Mapping[str, Mapping[str, bytes | None]], staged: Mapping[str, int]
-) -> list[str | bytes | int]:
-    """Reports, parts and index as the commit script takes them: each group behind its count."""
-    flat: list[str | bytes | int] = [len(commit.reports)]
-    for entry_id, payload in commit.reports:
-        flat += (f"{entry_id[0]}-{entry_id[1]}", payload)
-    flat.append(len(staged))
-    for name, pieces in staged.items():
-        flat += (name, pieces)
-    flat += _set_and_removed({name: data for name, data in commit.parts.items() if name not in staged})
-    flat.append(len(families))
-    for fields in families.values():
-        flat += _set_and_removed(fields)
-    return flat
-
-
-def _set_and_removed(values: Mapping[str, bytes | None]) -> list[str | bytes | int]:
-    kept = [(name, value) for name, value in values.items() if value is not None]
-    removed = [name for name, value in values.items() if value is None]
-    flat: list[str | bytes | int] = [len(kept)]
-    for pair in kept:
-        flat += pair
-    return [*flat, len(removed), *removed]
 
 
 def _escape(text: str) -> str:

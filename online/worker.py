@@ -148,6 +148,7 @@ class Worker:
         try:
             if self._fold is not None and self._kept < self._fold.place.cursor:
                 self._commit(self._fold, snapshot=True)
+                self._confirm()
         except (Fenced, LogUnavailable) as error:
             self._drop(error)
 
@@ -278,6 +279,7 @@ class Worker:
 
     def _rest(self, fold: Fold) -> bool:
         """What is left to do when every entry has been applied."""
+        self._confirm()
         now = self._clock()
         unseen = fold.place.cursor > self._shown
         unkept = fold.place.cursor > self._kept and now - self._snapshotted >= self._between
@@ -351,8 +353,13 @@ class Worker:
                 # However long that took: more entries come before the next commit, and before this is done again.
                 self._tidied = self._committed = self._clock()
 
+    def _confirm(self) -> None:
+        if self._epoch is not None:
+            self._log.confirm(self.partition, self._epoch)
+
     def _tidy(self, fold: Fold, history: History, epoch: int) -> None:
         """Keep what the last snapshot contains, then trim what both snapshots, and all that waits, have passed."""
+        self._confirm()
         try:
             while settled := self._settled(history.end(self.partition)):
                 history.keep(self.partition, settled)

@@ -47,6 +47,11 @@ def test_entries_come_back_in_order_with_running_numbers_and_their_bytes(log: Lo
     assert (log.first(HERE), log.tail(HERE), log.length(HERE)) == (ids[0], ids[-1], 5)
 
 
+def commit_now(log: Log, epoch: int, commit: Commit) -> None:
+    log.commit(HERE, epoch, commit)
+    log.confirm(HERE, epoch)
+
+
 def test_an_empty_log_says_so(log: Log) -> None:
     assert log.read(HERE, START, 10) == []
     assert (log.first(HERE), log.tail(HERE), log.length(HERE)) == (START, START, 0)
@@ -181,7 +186,7 @@ def test_a_new_owner_fences_the_old_one(log: Log) -> None:
     new = log.acquire(HERE, "b")
     assert new > old
     for write in (
-        lambda: log.commit(HERE, old, Commit(ids[0], b"stale", [(ids[0], b"stale")], {"x:1": b"stale"})),
+        lambda: commit_now(log, old, Commit(ids[0], b"stale", [(ids[0], b"stale")], {"x:1": b"stale"})),
         lambda: log.beat(HERE, old),
         lambda: log.fall_back(HERE, old),
         lambda: log.trim(HERE, old, ids[1]),
@@ -193,6 +198,45 @@ def test_a_new_owner_fences_the_old_one(log: Log) -> None:
     assert log.lookup(HERE, "x:1") is None
     log.commit(HERE, new, Commit(ids[0], b"good"))
     assert log.load(HERE) == Saved(b"good", ids[0], 1)
+
+
+@pytest.mark.parametrize("name", ["commit", "beat", "fall_back", "reset", "trim"])
+def test_what_went_wrong_with_a_commit_is_raised_before_anything_else_is_written(log: Log, name: str) -> None:
+    ids = fill(log, 2)
+    epoch = log.acquire(HERE, "a")
+    log.commit(HERE, epoch, Commit(ids[0], b"good"))
+    writes: dict[str, Callable[[], object]] = {
+        "commit": lambda: log.commit(HERE, epoch, Commit(ids[1], b"after")),
+        "beat": lambda: log.beat(HERE, epoch),
+        "fall_back": lambda: log.fall_back(HERE, epoch),
+        "reset": lambda: log.reset(HERE, epoch),
+        "trim": lambda: log.trim(HERE, epoch, ids[1]),
+    }
+
+    def write_twice() -> None:
+        # The answer to the first may still be due: then the second call brings it.
+        log.commit(HERE, epoch, Commit(EntryId(ids[1].ms, ids[1].seq + 1), b"of a future that was lost"))
+        writes[name]()
+
+    with pytest.raises(Restarted):
+        write_twice()
+    assert log.load(HERE) == Saved(b"good", ids[0], 1)
+    log.commit(HERE, epoch, Commit(ids[1], b"next"))
+    log.confirm(HERE, epoch)
+    assert log.load(HERE) == Saved(b"next", ids[1], 2)
+
+
+def test_what_is_read_ahead_is_what_follows_and_nothing_else(log: Log) -> None:
+    ids = fill(log, 10)
+    log.acquire(HERE, "a")
+    assert [entry.id for entry in log.read(HERE, START, 4)] == ids[:4]
+    assert [entry.id for entry in log.read(HERE, ids[3], 4)] == ids[4:8]
+    assert [entry.id for entry in log.read(HERE, START, 2)] == ids[:2]
+    assert [entry.id for entry in log.read(HERE, ids[1], 8)] == ids[2:]
+    late = log.append(HERE, [draft(number) for number in range(10, 12)])
+    # Asked for when there was nothing behind the last one.
+    assert [entry.id for entry in log.read(HERE, ids[9], 8)] in ([], [answer.entry.id for answer in late])
+    assert [entry.id for entry in log.read(HERE, ids[9], 9)] == [answer.entry.id for answer in late]
 
 
 def test_a_beat_shows_that_the_owner_lives(log: Log) -> None:
@@ -219,7 +263,7 @@ def test_a_cursor_beyond_the_log_is_refused(log: Log) -> None:
     epoch = log.acquire(HERE, "a")
     beyond = EntryId(ids[0].ms, ids[0].seq + 1)
     with pytest.raises(Restarted):
-        log.commit(HERE, epoch, Commit(beyond, b"from a future that was lost", [(beyond, b"r")]))
+        commit_now(log, epoch, Commit(beyond, b"from a future that was lost", [(beyond, b"r")]))
     assert log.load(HERE) is None
     assert log.reports(HERE, START, 10) == []
 

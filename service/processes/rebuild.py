@@ -117,6 +117,7 @@ class Rebuild:
             learned=outcome.learned,
         )
         self._log.commit(partition, epoch, whole)
+        self._log.confirm(partition, epoch)
         if isinstance(live.fold, ModelLearner):
             forget_others(self._blob, self.wanted, live.fold.spec)
         self._tell("live", now=True)
