@@ -3,7 +3,8 @@
 A small event has an id, three features and a label. Each is decoded, checked against the model's schema, given a digest
 and a checksum, and appended durably, once for each id; the answer comes after the fsync. The bare loop sends the same
 bytes with redis-py, a hundred XADDs a pipeline, and checks nothing. Rounds alternate, so that what else the machine
-does hits both; `api_us` and `redis_us` are processor time per event, which other load changes little.
+does hits both. `api_us` and `redis_us` are processor time per event, which other load changes little; `cpu_share` is
+that of the bare loop, client and Redis together, as a share of it: on a busy machine the one to read.
 
     python benchmarks/ingest.py [--seconds S] [--connections N] [--lines N] [--rounds N] [--json]
 """
@@ -68,17 +69,19 @@ def ingest(port: int, ids: "itertools.count[int]", lines: int, connections: int,
     return uvloop.run(run())
 
 
-def bare(address: str, seconds: float) -> float:
-    """XADDs per second."""
+def bare(address: str, server: int, seconds: float) -> tuple[float, float]:
+    """XADDs per second, and the processor time of each in microseconds: that of this process and of Redis."""
     client, sent, started = connect(address), 0, time.perf_counter()
+    before = time.process_time() + processor(server)
     while time.perf_counter() < started + seconds:
         with client.pipeline(transaction=False) as pipeline:
             for line in range(_PIPELINE):
                 pipeline.xadd("bare", {"p": _EVENT % b"%d-%d" % (sent, line)})
             pipeline.execute()
         sent += _PIPELINE
+    took, spent = time.perf_counter() - started, time.process_time() + processor(server) - before
     client.delete("bare")
-    return sent / (time.perf_counter() - started)
+    return sent / took, spent / sent * 1e6
 
 
 def processor(pid: int) -> float:
@@ -92,13 +95,13 @@ def measure(seconds: float, connections: int, lines: int, rounds: int) -> dict[s
     ids = itertools.count()
     rates: list[float] = []
     floors: list[float] = []
-    costs: list[tuple[float, float]] = []
+    costs: list[tuple[float, float, float]] = []
     errors = 0
     with redis() as address, running(serve_service, address, 8963) as service:
         client = connect(address)
         server = int(client.info("server")["process_id"])  # type: ignore[index]
         for round_ in range(rounds + 1):
-            floor = bare(address, seconds if round_ else 0.5)
+            floor, floor_us = bare(address, server, seconds if round_ else 0.5)
             before = processor(service.pid), processor(server)
             rate, failed = ingest(service.port, ids, lines, connections, seconds if round_ else 1.0)
             spent = processor(service.pid) - before[0], processor(server) - before[1]
@@ -106,12 +109,13 @@ def measure(seconds: float, connections: int, lines: int, rounds: int) -> dict[s
             if round_:
                 floors.append(floor)
                 rates.append(rate)
-                costs.append((spent[0] / (rate * seconds) * 1e6, spent[1] / (rate * seconds) * 1e6))
-        api_us, redis_us = (statistics.median(cost) for cost in zip(*costs, strict=True))
+                api_us, redis_us = (each / (rate * seconds) * 1e6 for each in spent)
+                costs.append((api_us, redis_us, floor_us / (api_us + redis_us)))
+        api_us, redis_us, cpu_share = (statistics.median(cost) for cost in zip(*costs, strict=True))
     result = {"events_per_s": round(statistics.median(rates)), "bare_per_s": round(statistics.median(floors))}
     shares = [rate / floor for rate, floor in zip(rates, floors, strict=True)]
     result |= {"share": round(statistics.median(shares), 3), "errors": errors}  # type: ignore[dict-item]
-    return result | {"api_us": round(api_us, 1), "redis_us": round(redis_us, 1)}
+    return result | {"cpu_share": round(cpu_share, 3), "api_us": round(api_us, 1), "redis_us": round(redis_us, 1)}
 
 
 def main() -> None:

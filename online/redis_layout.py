@@ -72,29 +72,24 @@ def entries_of(found: Any) -> list[Entry]:
     return entries
 
 
-def answers_of(drafts: Sequence[Draft], replies: list[Any], at: float) -> list[Appended | Conflict]:
-    """What became of drafts, from the five values that the append script answers for each."""
-    if any(replies[::5]):
-        return [_answer(draft, replies[5 * i : 5 * i + 5], at) for i, draft in enumerate(drafts)]
-    # Nearly always all are new.
-    return [
-        _make(Appended, (_make(Entry, (_place(place), number, at, draft.id, draft.payload, True)), True))
-        for draft, place, number in zip(drafts, replies[1::5], replies[2::5], strict=True)
-    ]
+def answers_of(drafts: Sequence[Draft], reply: list[Any], at: float) -> list[Appended | Conflict]:
+    """What became of drafts, from what the append script answers."""
+    number, answers = reply[0], list[Appended | Conflict]()
+    for draft, found in zip(drafts, reply[1:], strict=True):
+        if found.__class__ is bytes:
+            ms, _, seq = found.partition(b"-")
+            entry = _make(Entry, (_make(EntryId, (int(ms), int(seq))), number, at, draft.id, draft.payload, True))
+            answers.append(_make(Appended, (entry, True)))
+            number += 1
+        else:
+            answers.append(_known(draft, *found))
+    return answers
 
 
-def _place(entry_id: bytes) -> EntryId:
-    ms, _, seq = entry_id.partition(b"-")
-    return _make(EntryId, (int(ms), int(seq)))
-
-
-def _answer(draft: Draft, reply: list[Any], at: float) -> Appended | Conflict:
-    status, entry_id, number, *stored = reply
-    if status == 0:
-        return Appended(Entry(_place(entry_id), number, at, draft.id, draft.payload), fresh=True)
-    if not stored[0]:
-        raise LogUnavailable(f"the entry {entry_id.decode()} of the remembered id {draft.id!r} is gone from the log")
-    (entry,) = entries_of([(entry_id, (b"i", draft.id.encode(), b"n", number, b"h", stored[0], b"p", stored[1]))])
+def _known(draft: Draft, status: int, place: bytes, number: int, header: bytes, payload: bytes) -> Appended | Conflict:
+    if not header:
+        raise LogUnavailable(f"the entry {place.decode()} of the remembered id {draft.id!r} is gone from the log")
+    (entry,) = entries_of([(place, (b"i", draft.id.encode(), b"n", number, b"h", header, b"p", payload))])
     return Appended(entry, fresh=False) if status == 1 else Conflict(entry)
 
 

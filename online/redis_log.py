@@ -61,7 +61,7 @@ class RedisLog:
         self._runs: dict[Partition, bytes] = {}
         self._committing: dict[tuple[Partition, int], Sent] = {}
         self._ahead: dict[Partition, tuple[EntryId, int, Sent]] = {}
-        self._append = Script(client, "append")
+        self._append = Script(client, "append_drafts")
         self._acquire = Script(client, "acquire")
         self._beat = Script(client, "beat")
         self._stage = Script(client, "stage")
@@ -88,8 +88,8 @@ class RedisLog:
             header = b"%b %b" % (stamp, checksum(draft.id.encode(), stamp, draft.payload))
             arguments += (draft.id, draft.digest, header, draft.payload)
         with unavailable(f"append {len(drafts)} entries to {partition}"):
-            replies = self._append((keys.entries, keys.ids, keys.meta), *arguments)
-        return answers_of(drafts, replies, at)
+            reply = self._append((keys.entries, keys.ids, keys.meta), *arguments)
+        return answers_of(drafts, reply, at)
 
     def read(self, partition: Partition, after: EntryId, count: int, block: float = 0.0) -> list[Entry]:
         """Up to ``count`` entries after an id, waiting up to ``block`` seconds for the first.

@@ -1,7 +1,7 @@
 -- Appends the drafts whose id is new, and answers for every draft.
 -- KEYS: entries, ids, meta.  ARGV: window, then for each draft: id, digest, header, payload.
--- Answer: five values per draft, one after another: status, entry id, number, header, payload. Status 0 appended (header
--- and payload are empty), 1 known, 2 taken by another request. A flat list, since Redis sends nested ones in many pieces.
+-- Answer: the number of the first entry appended, then for each draft its entry's id where it was appended now (numbers
+-- run on), else {status, entry id, number, header, payload}: status 1 known, 2 taken by another request.
 local entries, ids, meta = KEYS[1], KEYS[2], KEYS[3]
 local window = tonumber(ARGV[1])
 local drafts = (#ARGV - 1) / 4
@@ -21,17 +21,11 @@ end
 local number = 0
 if fresh > 0 then number = redis.call('HINCRBY', meta, 'number', fresh) - fresh end
 
-local answers, remembered, last = {}, {}, nil
-local function answer(i, status, place, number, header, payload)
-  local at = 5 * i
-  answers[at - 4], answers[at - 3], answers[at - 2], answers[at - 1], answers[at] = status, place, number, header, payload
-end
-
+local answers, remembered, new, last = {number + 1}, {}, {}, nil
 local function stored(i, status, place)
   local entry = redis.call('XRANGE', entries, place, place)[1]
-  if not entry then return answer(i, status, place, 0, '', '') end
-  local fields = entry[2]
-  answer(i, status, place, tonumber(fields[4]), fields[6], fields[8])
+  local fields = entry and entry[2] or {'', '', '', '0', '', '', '', ''}
+  answers[i + 1] = {status, place, tonumber(fields[4]), fields[6], fields[8]}
 end
 
 for i = 1, drafts do
@@ -44,13 +38,16 @@ for i = 1, drafts do
   else
     number = number + 1
     last = redis.call('XADD', entries, '*', 'i', id, 'n', number, 'h', ARGV[4 * i], 'p', ARGV[4 * i + 1])
-    remembered[id] = last .. ' ' .. digest
-    redis.call('HSET', ids, id, remembered[id])
-    answer(i, 0, last, number, '', '')
+    place = last .. ' ' .. digest
+    remembered[id] = place
+    new[#new + 1] = id
+    new[#new + 1] = place
+    answers[i + 1] = last
   end
 end
 
 if last then
+  redis.call('HSET', ids, unpack(new))
   redis.call('HSET', meta, 'last', last)
   -- The window is counted in entries, never in seconds: a clock that jumps must change nothing.
   local excess = redis.call('HLEN', ids) - window
