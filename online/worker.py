@@ -69,6 +69,7 @@ class Worker:
         clock: Monotonic seconds, for waiting alone.
         secret: Seals snapshots.
         now: Seconds since the epoch: moves event time when nothing else does.
+        spent: This thread's seconds of processor time: what a snapshot costs, however busy the machine is.
         pace: How work is spread.
         history: Where entries are kept before they are trimmed; without one, nothing is trimmed.
     """
@@ -83,6 +84,7 @@ class Worker:
         secret: bytes = b"",
         *,
         now: Clock = time.time,
+        spent: Clock = time.thread_time,
         pace: Pace | None = None,
         history: History | None = None,
     ) -> None:
@@ -90,14 +92,14 @@ class Worker:
         self.owner = owner
         self.trouble: str | None = None
         self._log, self._make, self._secret = log, make, secret
-        self._clock, self._now, self._pace, self._history = clock, now, pace or Pace(), history
+        self._clock, self._now, self._spent, self._pace, self._history = clock, now, spent, pace or Pace(), history
         self._epoch: int | None = None
         self._fold: Fold | None = None
         self._seen: tuple[int, int] | None = None
         self._seen_at = 0.0
         self._was_fenced = False
         self._warned = False
-        self._took: deque[float] = deque(maxlen=4)
+        self._per_byte: deque[float] = deque(maxlen=4)
         self._wary = 1.0
         self._owned_at = 0.0
         self._reports: list[tuple[EntryId, bytes]] = []
@@ -148,7 +150,7 @@ class Worker:
         try:
             if self._fold is not None and self._kept < self._fold.place.cursor:
                 self._commit(self._fold, snapshot=True)
-                self._confirm()
+            self._confirm()
         except (Fenced, LogUnavailable) as error:
             self._drop(error)
 
@@ -321,8 +323,8 @@ class Worker:
     def _commit(self, fold: Fold, *, snapshot: bool = False) -> None:
         if self._epoch is None:
             raise Fenced(f"{self.partition} is not owned by {self.owner!r}")
-        begun = self._clock()
-        due = snapshot or begun - self._snapshotted >= self._between
+        begun = self._spent()
+        due = snapshot or self._clock() - self._snapshotted >= self._between
         cursor = fold.place.cursor
         commit = Commit(
             cursor=cursor,
@@ -343,9 +345,10 @@ class Worker:
             self._kept, self._sealed = cursor, commit.snapshot
             self._poisons.clear()
             self._snapshotted = self._committed
-            # On a busy machine a single one may take long by the clock at no cost: the least of the last four counts.
-            self._took.append(self._committed - begun)
-            self._between = min(self._took) / self._pace.dumping
+            # Others on the machine can only add to what a byte costs, and what grows is dumped as it is now.
+            size = sum(len(data or b"") for data in (commit.snapshot, *commit.parts.values()))
+            self._per_byte.append((self._spent() - begun) / size)
+            self._between = size * min(self._per_byte) / self._pace.dumping
             if fold.warning is not None or self._warned:
                 self.trouble, self._warned = fold.warning, fold.warning is not None
             if self._history is not None and self._committed - self._tidied >= self._pace.tidy:
@@ -354,6 +357,7 @@ class Worker:
                 self._tidied = self._committed = self._clock()
 
     def _confirm(self) -> None:
+        """Wait until the last commit has happened."""
         if self._epoch is not None:
             self._log.confirm(self.partition, self._epoch)
 

@@ -176,7 +176,7 @@ class Simulation:
     def worker(self, which: int) -> Worker:
         pace = Pace(commit=0.05, calm=0.0, patience=0.5, batch=self.chance.choice([1, 3, 10, 50]), tidy=0.2)
         view: Any = View(self.store, self.chance, lambda: self.freeze(which))
-        options = {"now": lambda: 0.0, "pace": pace, "history": self.history}
+        options = {"now": lambda: 0.0, "spent": self.clock, "pace": pace, "history": self.history}
         return Worker(view, model_fold(spec()), HERE, "ab"[which], self.clock, b"s", **options)
 
     def clock(self) -> float:
@@ -275,6 +275,7 @@ def test_no_schedule_of_faults_loses_or_doubles_anything(lose: bool) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("lose", [False, True], ids=["trimmed", "tail-lost"])
 def test_thousands_of_schedules_lose_and_double_nothing(lose: bool) -> None:
     for seed in range(60, 1_060):
