@@ -30,7 +30,7 @@ SILENT_S = 10.0
 BEHIND = 1000
 RECENT_S = 600.0
 _NOTES = 14
-_SPARK_S, _LOOK_S = 20.0, 8.0
+_SPARK_S, _LOOK_S = 60.0, 20.0
 _KINDS = {"drift": "bad", "shift": "warn", "released": "good", "error": "bad", "adapt": "warn"}
 
 

@@ -126,7 +126,7 @@ def opened(request: Request, title: str, current: str = "Overview") -> Sheet:
 async def _status(sheet: Sheet) -> str:
     reader = sheet.session.reader
     with contextlib.suppress(Unreachable, ServiceError):
-        await reader.get(SYSTEM, 0.9)
+        await reader.get(SYSTEM)
     if reader.trouble and reader.silent_s > _AWAY_S:
         return pill("unreachable", "bad")
     system = reader.peek(SYSTEM, 5.0)

@@ -12,7 +12,7 @@ from service.console.orders import orders_of
 from service.console.pages import SYSTEM, Sheet
 from service.console.sessions import Access
 
-_LAST = 3000
+_LAST = 2000
 """Decisions by which policies are held against one another; the service reads no more of its log for that."""
 
 _RIVALS = 6
@@ -52,25 +52,25 @@ class PointSheet:
         return found if found is not None else await self._reader.get(self._base)
 
     async def _title(self) -> str:
-        return point.title(await self._view(), self._reader.peek(f"{self._base}/adaptation", 1.0))
+        return point.title(await self._view(), self._reader.peek(f"{self._base}/adaptation", 2.0))
 
     async def _strip(self) -> str:
         beliefs = await self._reader.get(f"{self._base}/beliefs")
-        report = self._reader.peek(self._report, 30.0)
+        report = self._reader.peek(self._report, 120.0)
         return point.strip(await self._view(), report, beliefs, self._reader.peek(f"{self._base}/worth", 30.0))
 
     async def _charts(self) -> str:
         series, beliefs, releases, told = await asyncio.gather(
-            self._reader.get(f"{self._base}/series?span={self._span}", 2.0),
+            self._reader.get(f"{self._base}/series?span={self._span}", 5.0),
             self._reader.get(f"{self._base}/beliefs"),
-            self._reader.get(f"{self._bundles}/releases", 2.0),
+            self._reader.get(f"{self._bundles}/releases", 5.0),
             self._reader.get(self._base, 60.0),
         )
         past = releases["releases"]
         served = [one[role] for one in past[:_RIVALS] for role in ("incumbent", "candidate") if one[role]]
         names = list(dict.fromkeys(["baseline", *served]))[:_RIVALS]
         worth = self._reader.peek(f"{self._base}/worth?policies={','.join(names)}", 60.0)
-        report = self._reader.peek(self._report, 30.0)
+        report = self._reader.peek(self._report, 120.0)
         outcomes = "<div class='card wait'></div>" if report is None else point.outcomes(report)
         return f"<div class=grid>{point.charts(series, beliefs, worth, past, told['action_unit'])}{outcomes}</div>"
 
@@ -78,16 +78,16 @@ class PointSheet:
         return point.adaptation(await self._reader.get(f"{self._base}/adaptation"))
 
     async def _evidence(self) -> str:
-        report = self._reader.peek(self._report, 30.0)
+        report = self._reader.peek(self._report, 120.0)
         if report is None:
             return "<div class='card wait'></div>"
         return point.evidence(report)
 
     async def _releases(self) -> str:
-        return point.releases(self._name, await self._reader.get(f"{self._bundles}/releases", 2.0))
+        return point.releases(self._name, await self._reader.get(f"{self._bundles}/releases", 5.0))
 
     async def _registered(self) -> str:
-        found = await self._reader.get(self._bundles, 2.0)
+        found = await self._reader.get(self._bundles, 5.0)
         self._hands.follow(orders_of(self._name, found))
         return point.policies(self._name, found)
 

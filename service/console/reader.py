@@ -58,7 +58,7 @@ class Reader:
                 known.fetching.cancel()
         await self._client.close()
 
-    async def get(self, path: str, fresh_s: float = 1.0) -> Any:
+    async def get(self, path: str, fresh_s: float = 2.0) -> Any:
         """The answer to a GET, at most so many seconds old where the service answers, else the last known.
 
         Raises:
@@ -70,7 +70,7 @@ class Reader:
             await asyncio.shield(self._fetched(path, known))
         return self._value(known)
 
-    async def text(self, path: str, fresh_s: float = 5.0) -> str:
+    async def text(self, path: str, fresh_s: float = 15.0) -> str:
         """As `get`, of an answer that is no JSON."""
         known = self._entry(path)
         if self._clock() - known.at > fresh_s:

@@ -248,7 +248,7 @@ async def _system(sheet: Sheet) -> None:
         return system.history(await reader.get(SYSTEM))
 
     async def counted() -> str:
-        return system.counted(await reader.text("/metrics", 5.0))
+        return system.counted(await reader.text("/metrics"))
 
     with ui.element("main").classes("page"):
         ui.html("<div class=title><h1>System</h1></div>", sanitize=False)
