@@ -2,10 +2,10 @@
 
     python benchmarks/console.py [--models 20] [--points 20] [--decisions 50000] [--minutes 10]
 
-A service with so many models and points is filled with decisions (one point gets most of them, since a page shows one)
-over HTTP; then a headless Chromium opens each page, and stays on the overview. Printed are seconds from the request to
-the first contentful paint and to the page's own head, the JavaScript heap minute by minute, and the share of a core that
-the API process spends on three open pages: pages ask by the clock, so that is what they take from decisions.
+A service with so many models and points is filled with decisions over HTTP, most of them at one point, since a page
+shows one; then a headless Chromium opens each page, and stays on the overview. Printed are seconds from the request to
+the first contentful paint and to the page's own head, the JavaScript heap minute by minute, and the share of a core
+that the API process spends on three open pages: pages ask by the clock, so that is what they take from decisions.
 """
 
 import argparse
