@@ -26,7 +26,7 @@ from agents.features import Layout
 from agents.networks import dump_weights
 from agents.policy import greedy, sample_rows, softmax
 from agents.presets import Preset, preset
-from agents.train import ENDLESS, PROGRESS_SECONDS, Budget, Progress, require_agreement
+from agents.train import ENDLESS, PROGRESS_SECONDS, Budget, Progress, budget_of, require_agreement
 
 COPIES, ROLLOUT, BATCH = 16, 128, 512
 RANDOM_STEPS = 2000
@@ -111,14 +111,12 @@ def train_environment(
     """Train on a registered environment; arguments as in `agents.train.train`.
 
     Raises:
-        ValueError: an environment that does not exist or does not fit, both budgets, or an unknown algorithm.
+        ValueError: an environment that does not exist or does not fit, both budgets or an empty one, or an unknown algorithm.
     """
-    if steps is not None and minutes is not None:
-        raise ValueError(f"steps {steps} and minutes {minutes} were given: give one of them")
+    budget = budget_of(steps, minutes) or Budget(None, 60 * MINUTES)
     torch.set_num_threads(threads)
     settings = chosen or replace(preset(env_id, algo), copies=COPIES, rollout=ROLLOUT, batch=BATCH, epochs=10)
     environment = look_at(env_id, seed)
-    budget = Budget(steps, None if steps else 60 * (minutes or MINUTES))
     run = _Run(environment, settings, seed, budget, progress, clock)
     run.learn()
     return run.bundle()

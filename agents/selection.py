@@ -1,5 +1,6 @@
 """Which of the policies met during training is kept: the best by exact value, or by simulation on common chance."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,12 +49,20 @@ class Score:
     gap_greedy: float | None = None
     error: float = 0.0
 
+    @property
+    def known(self) -> bool:
+        """Whether it is a number: what diverged is not."""
+        return math.isfinite(self.value) and (self.gap is None or math.isfinite(self.gap))
+
     def beats(self, other: "Score | None") -> bool:
         """Whether it is to be kept instead of the other, which is older.
 
         Between values that cannot be told apart the newer one is kept: the best of many noisy ones is mostly luck.
+        What is not known is never kept.
         """
-        if other is None:
+        if not self.known:
+            return False
+        if other is None or not other.known:
             return True
         if self.gap is not None and other.gap is not None:
             return self.gap < other.gap
@@ -132,8 +141,8 @@ class Selection:
         return [float(value) for value in total.reshape(len(self.rows), COPIES).mean(axis=1) / PERIODS]
 
     def _gap(self, values: list[float]) -> float | None:
-        """Mean gap in percent of the optimum."""
-        if self.optima is None:
+        """Mean gap in percent of the optimum; there is none to an optimum of 0."""
+        if self.optima is None or not all(self.optima):
             return None
         pairs = zip(values, self.optima, strict=True)
         return 100 * float(np.mean([(optimum - value) / abs(optimum) for value, optimum in pairs]))

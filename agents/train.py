@@ -1,5 +1,6 @@
 """Training: a world, a preset and a budget in, a bundle out; Stable-Baselines3 on batched worlds."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -82,6 +83,21 @@ class Budget:
         return min(1.0, used)
 
 
+def budget_of(steps: int | None, minutes: float | None) -> Budget | None:
+    """The budget that was asked for, None where none was.
+
+    Raises:
+        ValueError: both, or one in which nothing could be learned.
+    """
+    if steps is not None and minutes is not None:
+        raise ValueError(f"steps {steps} and minutes {minutes} were given: give one of them")
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps {steps} was given: give at least 1, or leave it out")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ValueError(f"minutes {minutes} was given: give a finite number above 0, or leave it out")
+    return None if steps is minutes is None else Budget(steps, None if minutes is None else 60 * minutes)
+
+
 def train(
     world: World,
     preset: Preset | None = None,
@@ -116,18 +132,16 @@ def train(
         clock: seconds; `time.process_time` makes `minutes` CPU minutes.
 
     Raises:
-        ValueError: both budgets, an unknown algorithm, a start that does not fit.
+        ValueError: both budgets or an empty one, an unknown algorithm, a start that does not fit.
         BundleError: an exported graph that disagrees with the trainer.
     """
-    if steps is not None and minutes is not None:
-        raise ValueError(f"steps {steps} and minutes {minutes} were given: give one of them")
+    asked = budget_of(steps, minutes)
     if preset is None and (algo == "exact" or algo in BASELINES.get(world.id, ())):
         return write_out(world, algo)
     family = Family(world, ranges or {})
     settings = settings_for(family, preset or preset_for(world.id, algo), warm=start is not None)
-    seconds = None if steps else 60 * (minutes or settings.minutes)
     torch.set_num_threads(threads)
-    plan = _Plan(family, settings, seed, Budget(steps, seconds), start, checkpoint)
+    plan = _Plan(family, settings, seed, asked or Budget(None, 60 * settings.minutes), start, checkpoint)
     run = _Run(plan, progress, clock)
     actor, weights = run.learn()
     return _released(run, actor, weights)

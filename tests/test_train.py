@@ -4,7 +4,9 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +16,13 @@ from agents.baselines import BASELINES
 from agents.baselines import make as make_baseline
 from agents.bundle import Bundle, BundleError
 from agents.checkpoint import CheckpointError
+from agents.environments import train_environment
 from agents.evaluate import evaluate, simulate
 from agents.networks import SHARPNESS, LadderHead, PriceHead, dump_weights, load_weights
 from agents.presets import PRICING, preset
 from agents.ranges import Family
 from agents.runtime import load
-from agents.selection import Score, starts_of
+from agents.selection import Score, Selection, starts_of
 from agents.train import Progress, require_agreement, train
 from agents.vecenv import WorldVecEnv
 from envs import exact
@@ -200,6 +203,13 @@ def test_two_budgets_are_refused(world: World) -> None:
         train(world, steps=10, minutes=1)
 
 
+@pytest.mark.parametrize("budget", [{"steps": 0}, {"steps": -5}, {"minutes": 0}, {"minutes": np.nan}])
+def test_a_budget_in_which_nothing_is_learned_is_refused(world: World, budget: dict[str, Any]) -> None:
+    for fit in (partial(train, world), partial(train_environment, "CartPole-v1")):
+        with pytest.raises(ValueError, match=r"leave it out"):
+            fit(**budget)
+
+
 def test_an_unknown_algorithm_names_those_that_exist() -> None:
     with pytest.raises(ValueError, match="ppo"):
         preset("pricing", "sarsa")
@@ -253,6 +263,22 @@ def test_of_values_that_cannot_be_told_apart_the_newer_one_is_kept() -> None:
     assert Score(-2.005, None, 0.15, error=0.01).beats(older)
     assert not Score(-2.05, None, 0.15, error=0.01).beats(older)
     assert not Score(-2.0, 1.0, 0.15).beats(Score(-2.0, 1.0, 0.15))
+
+
+@pytest.mark.parametrize("diverged", [Score(np.nan, None, 1.0), Score(3.0, np.nan, 1.0), Score(np.nan, np.nan, 1.0)])
+def test_what_diverged_is_never_kept_and_gives_way_to_any_number(diverged: Score) -> None:
+    poor = Score(-9.0, 80.0, 1.0)
+    assert not diverged.beats(None)
+    assert not diverged.beats(poor)
+    assert poor.beats(diverged)
+
+
+def test_where_nothing_can_be_earned_there_is_no_gap(world: World) -> None:
+    selection = Selection(Family(world, {}), 0)
+    selection.optima = [0.0]
+    found = selection.score(lambda observation: np.zeros((len(observation), 21), np.float32), 1.0)
+    assert found.gap is None
+    assert found.value > 0
 
 
 def test_an_unending_world_goes_on_where_every_start_would_be_the_same() -> None:
