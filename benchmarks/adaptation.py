@@ -9,8 +9,7 @@ which on the mean quality over the replications stays at least .95.
     python benchmarks/adaptation.py [--case NAME ...|all] [--policy exact|bundle] [--bundles FOLDER] [--plot FILE]
     python benchmarks/adaptation.py --commands                          how the bundles are trained
 
-`--ablations` leaves out one part of the method after the other; `--plot FILE` draws the curves. What happens where
-nothing changes is measured by benchmarks/calm.py.
+`--ablations` leaves out one part of the method after the other. Where nothing changes: benchmarks/calm.py.
 """
 
 import argparse

@@ -101,6 +101,7 @@ def test_the_value_of_an_action_can_be_the_baseline():
         ),
         ("points.price.gate.canary", 1.5, "points.price.gate.canary", "a number from 0 to 1"),
         ("points.price.adapt.per_day", -1, "points.price.adapt.per_day", "an integer from 0"),
+        ("points.price.adapt.explore", 1.5, "points.price.adapt.explore", "a share from 0 to 1"),
         ("points.Price", {"world": "pricing"}, "points.Price", "lower-case"),
         ("points.price", 3, "points.price", "an object"),
         ("models.churn.task", "binry", "models.churn.task", "one of binary"),
