@@ -14,6 +14,10 @@ from agents.evaluate import Evaluation
 Word = Literal["better", "worse", "not enough evidence"]
 Array = NDArray[np.float64]
 
+# Least variance of a canary's differences as a share of what both arms together suggest. The whole would widen ordinary
+# canaries too, as the greater of two noisy variances; three quarters leave their power, and still cover rare outcomes.
+FLOOR = 0.75
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -172,18 +176,26 @@ def confidence_sequence(units: Units, rule: CanaryRule) -> Sequence:
 
     Each unit gives an unbiased difference of the arms (augmented inverse probability weighting, its means from earlier
     units alone); their running mean has the asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and
-    Ramdas (2024), Annals of Statistics 52(6), theorem 2.2, tuned to be narrowest at `planned`. Asymptotic: with values
-    so heavy-tailed that the warm-up says nothing about them, give a longer one.
+    Ramdas (2024), Annals of Statistics 52(6), theorem 2.2, tuned to be narrowest at `planned`.
+
+    Asymptotic: it takes the empirical variance for the true one, and while the smaller arm has not yet seen a rare
+    outcome that variance is far too small. So it is never taken below `FLOOR` of the variance that the differences would
+    have if both arms spread as all values together do. That needs no further assumption, as it only ever widens the
+    interval: in the limit not at all where the arms spread alike, and at the price of more units where the smaller one
+    spreads much less. What it cannot mend is a rare outcome that nearly only the smaller arm has, or values so
+    heavy-tailed that the warm-up says nothing about them: give a longer one.
     """
     arm, value, share = units.candidate, units.value, units.share
     mean_c, mean_i = _earlier_mean(value, arm), _earlier_mean(value, ~arm)
     psi = mean_c - mean_i + np.where(arm, (value - mean_c) / share, -(value - mean_i) / (1 - share))
     fewer = np.minimum(np.cumsum(arm), np.cumsum(~arm))
-    psi = psi[int(np.searchsorted(fewer, max(1, rule.warm_up // 3))) + 1 :]
-    looks = np.arange(len(value) - len(psi), len(value)) + 1
+    first = min(int(np.searchsorted(fewer, max(1, rule.warm_up // 3))) + 1, len(value))
+    psi = psi[first:]
+    looks = np.arange(first, len(value)) + 1
     t = np.arange(1, len(psi) + 1)
     gain = np.cumsum(psi) / t
-    variance = np.maximum(np.cumsum(psi**2) / t - gain**2, 0.0)
+    alike = _running_variance(value)[first:] * np.cumsum(1 / (share * (1 - share))[first:]) / t
+    variance = np.maximum(_running_variance(psi), FLOOR * alike)
     alpha = 1 - rule.confidence
     rho2 = _rho2(alpha, rule.planned)
     scale = t * rho2 + 1
@@ -195,6 +207,12 @@ def confidence_sequence(units: Units, rule: CanaryRule) -> Sequence:
 def _rho2(alpha: float, planned: int) -> float:
     """The mixture's ρ² for which the sequence is narrowest at the planned time (appendix B.2 there)."""
     return (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / planned
+
+
+def _running_variance(value: Array) -> Array:
+    """Variance (n,) of the values up to and with each; around the first, so that a large level costs no digits."""
+    moved, count = value - value[:1], np.arange(1, len(value) + 1)
+    return np.asarray(np.maximum(np.cumsum(moved**2) / count - (np.cumsum(moved) / count) ** 2, 0.0))
 
 
 def _earlier_mean(value: Array, chosen: NDArray[np.bool_]) -> Array:

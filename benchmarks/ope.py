@@ -89,8 +89,20 @@ def promoted(rng: np.random.Generator, units: int, gain: float, planned: int) ->
     return bool((found.gain > found.half).any())
 
 
+def misjudged(rng: np.random.Generator, units: int, probability: float, share: float) -> bool:
+    """Whether a canary of two equal arms, with a rare success of value 1, is ever `better` or `worse`."""
+    value = (rng.random(units) < probability).astype(float)
+    rule = CanaryRule()
+    found = confidence_sequence(Units(rng.random(units) < share, value, np.full(units, share)), rule)
+    worse = found.gain + found.half < -rule.tolerance * np.abs(found.incumbent)
+    return bool(((found.gain > found.half) | worse).any())
+
+
 def canaries(repetitions: int) -> dict[str, float]:
-    """Promotions of a candidate that is no better, or 1 % worse; and of one 5 % better at the announced size."""
+    """Promotions of a candidate that is no better, or 1 % worse; and of one 5 % better at the announced size.
+
+    `rare`: verdicts of either side on equal arms that succeed once in a hundred, with a share of 5 %.
+    """
     rng = np.random.default_rng(3)
     needed = units_needed(0.05 * MEAN, SPREAD, SHARE)
     return {
@@ -98,6 +110,7 @@ def canaries(repetitions: int) -> dict[str, float]:
         "worse": float(np.mean([promoted(rng, 4000, -0.01 * MEAN, 1500) for _ in range(repetitions)])),
         "announced": float(needed),
         "power": float(np.mean([promoted(rng, needed, 0.05 * MEAN, needed) for _ in range(repetitions)])),
+        "rare": float(np.mean([misjudged(rng, 20_000, 0.01, 0.05) for _ in range(repetitions)])),
     }
 
 
@@ -113,6 +126,8 @@ def misses(found: dict[str, Any]) -> list[str]:
     bad += [f"{kind}: noticed in 99 of 100" for kind in corrupted if found["noticed"][kind] < 0.99]
     if max(found["canaries"]["equal"], found["canaries"]["worse"]) > 0.05:
         bad.append("false promotions at most 5 %")
+    if found["canaries"]["rare"] > 0.05:
+        bad.append("false verdicts on rare outcomes at most 5 %")
     if found["canaries"]["power"] < 0.8:
         bad.append("power at least 80 % at the announced size")
     return bad

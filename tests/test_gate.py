@@ -124,6 +124,38 @@ def test_skewed_values_do_not_break_the_sequence() -> None:
     assert promotions <= 25
 
 
+@pytest.mark.parametrize("probability", [0.05, 0.01])
+@pytest.mark.parametrize("share", [0.1, 0.05])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rare_outcomes_with_a_small_share_are_covered(probability: float, share: float, sign: int) -> None:
+    rng = np.random.default_rng(21)
+    wrong = 0
+    for _ in range(200):
+        n = 10_000
+        value = sign * (rng.random(n) < probability).astype(float)
+        found = confidence_sequence(Units(rng.random(n) < share, value, np.full(n, share)), CanaryRule())
+        wrong += bool((np.abs(found.gain) > found.half).any())
+    # Binomial(200, 0.05): more than 20 happen once in a thousand.
+    assert wrong <= 20
+
+
+def test_a_candidate_that_halves_a_rare_success_is_rolled_back() -> None:
+    rng = np.random.default_rng(22)
+    worse = 0
+    for _ in range(50):
+        arm = rng.random(20_000) < 0.05
+        value = (rng.random(20_000) < np.where(arm, 0.02, 0.05)).astype(float)
+        worse += canary_gate(Units(arm, value, np.full(20_000, 0.05)), CanaryRule()).verdict == "worse"
+    assert worse >= 40
+
+
+def test_a_large_level_of_the_values_costs_no_digits() -> None:
+    units = canary(np.random.default_rng(23), 3000, 1.0)
+    far = Units(units.candidate, units.value + 1e9, units.share)
+    near, moved = confidence_sequence(units, CanaryRule()), confidence_sequence(far, CanaryRule())
+    assert moved.half == pytest.approx(near.half, rel=1e-4)
+
+
 def test_a_candidate_that_loses_beyond_the_tolerance_is_rolled_back() -> None:
     units = canary(np.random.default_rng(15), 6000, -3.0)
     assert canary_gate(units, CanaryRule()).verdict == "worse"
