@@ -33,6 +33,15 @@ def actions_of(world: World) -> Actions:
     return Actions(actions.name, n, actions.unit, listed, max(1, len(actions.nvec)))
 
 
+def in_words(actions: Actions) -> str:
+    """How many actions there are.
+
+    >>> in_words(Actions("price", 16)), in_words(Actions("prices", 5, factors=3))
+    ('16 actions', '3 × 5 actions')
+    """
+    return f"{actions.factors} × {actions.n} actions" if actions.factors > 1 else f"{actions.n} actions"
+
+
 def fields_of(family: Family) -> tuple[ObservationField, ...]:
     """The observation's entries: the context, then the parameters that vary."""
     return tuple(_field(entry) for entry in (*family.world.context, *family.fields))

@@ -111,7 +111,8 @@ def train_environment(
     """Train on a registered environment; arguments as in `agents.train.train`.
 
     Raises:
-        ValueError: an environment that does not exist or does not fit, both budgets or an empty one, or an unknown algorithm.
+        ValueError: an environment that does not exist or does not fit, both budgets or an empty one, or an unknown
+            algorithm.
     """
     budget = budget_of(steps, minutes) or Budget(None, 60 * MINUTES)
     torch.set_num_threads(threads)

@@ -17,7 +17,7 @@ from torch import nn
 from agents.algorithms import build, kind_of, outputs, served
 from agents.baselines import BASELINES
 from agents.bundle import Bundle, BundleError, Card, CurvePoint, pack, unpack
-from agents.cards import actions_of, fields_of, params_of, versions
+from agents.cards import actions_of, fields_of, in_words, params_of, versions
 from agents.checkpoint import restore, save, signature
 from agents.curves import ended
 from agents.export import export
@@ -47,6 +47,10 @@ STALE = 5
 PROGRESS_SECONDS = 1.0
 AGREEMENT = 1e-5
 AGREEMENT_ROWS = 10_000
+
+
+class StartError(ValueError):
+    """A bundle from which this training cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ def train(
         clock: seconds; `time.process_time` makes `minutes` CPU minutes.
 
     Raises:
-        ValueError: both budgets or an empty one, an unknown algorithm, a start that does not fit.
+        ValueError: both budgets or an empty one, an unknown algorithm.
+        StartError: a start of another world, of another family of algorithms, or with other actions.
         BundleError: an exported graph that disagrees with the trainer.
     """
     asked = budget_of(steps, minutes)
@@ -140,6 +145,8 @@ def train(
         return write_out(world, algo)
     family = Family(world, ranges or {})
     settings = settings_for(family, preset or preset_for(world.id, algo), warm=start is not None)
+    if start is not None:
+        _require_start(start.card, world, settings)
     torch.set_num_threads(threads)
     plan = _Plan(family, settings, seed, asked or Budget(None, 60 * settings.minutes), start, checkpoint)
     run = _Run(plan, progress, clock)
@@ -202,8 +209,7 @@ class _Run(BaseCallback):
         self.env = WorldVecEnv(self.family, self.preset, self.seed, self._starts())
         self.algorithm = self._algorithm()
         if plan.start is not None:
-            _require_same(plan.start.card, self.family.world)
-            load_weights(self.algorithm.policy, plan.start.weights)
+            _load_start(self.algorithm.policy, plan.start, self.family.world)
         self.began = clock()
         self.best: Score | None = None
         self.curve: list[CurvePoint] = []
@@ -335,9 +341,28 @@ def layout_of(family: Family) -> Layout:
     return Layout(world.id, names, family.columns, vars(world.params), family.bounds)
 
 
-def _require_same(card: Card, world: World) -> None:
+def _require_start(card: Card, world: World, preset: Preset) -> None:
+    """Refuse a start that is for another world, that never learned, or whose outputs mean something else."""
     if card.world != world.id:
-        raise ValueError(f"the bundle to start from is for {card.world!r}: give one for {world.id!r}")
+        raise StartError(f"the bundle to start from is for {card.world!r}: give one for {world.id!r}")
+    if card.kind != "network":
+        raise StartError(f"the bundle to start from is a {card.kind} ({card.algo or 'imported'}), which never learned")
+    if card.output != kind_of(preset.algo).output:
+        raise StartError(f"the bundle to start from was learned by {card.algo}, from which {preset.algo} cannot go on")
+
+
+def _load_start(policy: nn.Module, start: Bundle, world: World) -> None:
+    """Put the start's numbers into a policy that was just built."""
+    theirs, needed = start.card.actions, actions_of(world)
+    try:
+        load_weights(policy, start.weights)
+    except ValueError as error:
+        if (theirs.n, theirs.factors) == (needed.n, needed.factors):
+            raise StartError(str(error)) from None
+        raise StartError(
+            f"the bundle to start from has {in_words(theirs)}, {world.id} with these parameters has "
+            f"{in_words(needed)}: start from one for as many, or train from scratch"
+        ) from None
 
 
 def _forbids(world: World) -> bool:

@@ -23,7 +23,7 @@ from agents.presets import PRICING, preset
 from agents.ranges import Family
 from agents.runtime import load
 from agents.selection import Score, Selection, starts_of
-from agents.train import Progress, require_agreement, train
+from agents.train import Progress, StartError, require_agreement, train
 from agents.vecenv import WorldVecEnv
 from envs import exact
 from envs.dynamics import World
@@ -154,8 +154,20 @@ def test_a_warm_start_begins_where_the_other_policy_ended(bundle: Bundle) -> Non
 
 def test_a_start_of_another_shape_is_refused(bundle: Bundle) -> None:
     other = make("pricing", {"prices": "1:1.2:0.1"})
-    with pytest.raises(ValueError, match="network differs in"):
+    with pytest.raises(StartError, match="has 21 actions, pricing with these parameters has 3 actions"):
         train(other, steps=100, start=bundle)
+
+
+def test_a_start_that_cannot_be_gone_on_from_is_refused_in_words(world: World, bundle: Bundle) -> None:
+    with pytest.raises(StartError, match="give one for 'inventory'"):
+        train(make("inventory", {}), steps=100, start=bundle)
+    with pytest.raises(StartError, match="learned by ppo, from which dqn cannot go on"):
+        train(world, algo="dqn", steps=100, start=bundle)
+    with pytest.raises(StartError, match=r"table \(exact\), which never learned"):
+        train(world, steps=100, start=train(world, algo="exact"))
+    narrower = replace(preset("pricing"), hidden=(8, 8))
+    with pytest.raises(StartError, match="same world and preset"):
+        train(world, narrower, steps=100, start=bundle)
 
 
 def test_over_ranges_the_policy_follows_the_parameters_it_is_told(world: World) -> None:
