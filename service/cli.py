@@ -124,7 +124,9 @@ def worlds(
 @app.command()
 def train(
     world: Annotated[str, typer.Argument(metavar="WORLD_OR_ENV_ID", help="World, or a registered Gymnasium id.")],
-    algo: Annotated[str, typer.Option(help="ppo, a2c, dqn, maskable-ppo, exact, or a baseline's name.")] = "ppo",
+    algo: Annotated[
+        str | None, typer.Option(help="ppo (the default), a2c, dqn, maskable-ppo, exact, or a baseline's name.")
+    ] = None,
     preset: Annotated[Path | None, typer.Option(help="Settings as TOML, from `trimtab tune`.")] = None,
     params: Params = "",
     ranges: Annotated[str, typer.Option(help="Train over ranges of parameters: k=low:high,..")] = "",

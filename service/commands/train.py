@@ -32,7 +32,7 @@ _LINE_EVERY = 10
 
 def run(
     world: str,
-    algo: str,
+    algo: str | None,
     preset: Path | None,
     params: str,
     ranges: str,
@@ -52,15 +52,17 @@ def run(
         _writable(out)
     if steps is not None and minutes is not None:
         raise UsageError(f"--steps {steps} and --minutes {minutes:g} were given: give one of them")
+    chosen = None if preset is None else _preset(preset, algo)
+    algo, checkpoint = algo or LEARNED[0], None
+    how: dict[str, Any] = {"algo": algo, "steps": steps, "minutes": minutes, "seed": seed}
     try:
-        chosen = None if preset is None else _preset(preset)
-        how: dict[str, Any] = {"algo": algo, "steps": steps, "minutes": minutes, "seed": seed}
         if world in worlds.WORLDS:
             made = worlds.make(world, parameters.parse(params))
             require_listed(made)
             _require_algo(algo, (EXACT, *BASELINES.get(world, ())), preset=preset, ranges=ranges, start=start)
             before = None if start is None else unpack(read_file(start))
-            how |= {"ranges": parameters.ranges(ranges), "start": before, "checkpoint": _checkpoint(world, out, resume)}
+            checkpoint = _checkpoint(world, out, resume)
+            how |= {"ranges": parameters.ranges(ranges), "start": before, "checkpoint": checkpoint}
             bundle = _watched(lambda tell: training.train(made, chosen, progress=tell, **how))
         elif world in gymnasium.registry:
             _refuse(params=params, ranges=ranges, start=start, resume=resume)
@@ -68,12 +70,12 @@ def run(
             bundle = _watched(lambda tell: train_environment(world, chosen, progress=tell, **how))
         else:
             raise UsageError(f"{world!r} is no world ({', '.join(worlds.WORLDS)}) and no registered Gymnasium id")
-    except (ParameterError, ParamsError, tomllib.TOMLDecodeError) as error:
+    except (ParameterError, ParamsError, training.StartError) as error:
         raise UsageError(str(error)) from None
     except (BundleError, ValueError) as error:
         raise CommandError(str(error)) from None
     except KeyboardInterrupt:
-        raise CommandError("stopped on the way; the same call with --resume goes on from the last checkpoint") from None
+        raise CommandError(_stopped(checkpoint)) from None
     path = out or Path(f"{world.replace('/', '-')}-{bundle.digest[:12]}.trimtab")
     deliver(bundle, path, register, url, as_json, keep=lambda: lineage.keep(bundle, data))
 
@@ -102,11 +104,15 @@ def _writable(out: Path) -> None:
         raise UsageError(f"--out {out}: give a file in a folder that exists and can be written to")
 
 
-def _preset(file: Path) -> Preset:
+def _preset(file: Path, algo: str | None) -> Preset:
+    """The preset in a file, which says the algorithm too."""
     try:
-        return read_preset(tomllib.loads(read_file(file).decode()))
+        chosen = read_preset(tomllib.loads(read_file(file).decode()))
     except ValueError as error:
         raise UsageError(f"{file}: {error}") from None
+    if algo in LEARNED and algo != chosen.algo:
+        raise UsageError(f"--algo {algo} was given, and {file} is a preset for {chosen.algo}: leave one of them out")
+    return chosen
 
 
 def require_listed(world: World) -> None:
@@ -136,12 +142,19 @@ def _refuse(**given: Any) -> None:
 
 def _checkpoint(world: str, out: Path | None, resume: bool) -> Path:
     """Where a training that is cut can be taken up by the same call with --resume."""
-    path = (out or Path(world)).with_suffix(".checkpoint")
-    if not resume:
-        path.unlink(missing_ok=True)
-    elif not path.exists():
+    beside = out or Path(world)
+    path = beside.with_name(f"{beside.name}.checkpoint")
+    if resume and not path.exists():
         raise UsageError(f"there is no {path} to resume from: leave --resume out")
+    if path.exists() and not resume:
+        raise UsageError(f"{path} is left of a training that was cut: go on with --resume, or delete it")
     return path
+
+
+def _stopped(checkpoint: Path | None) -> str:
+    if checkpoint is not None and checkpoint.exists():
+        return "stopped on the way; the same call with --resume goes on from the last checkpoint"
+    return "stopped on the way, before there was a checkpoint: nothing is kept"
 
 
 def read_file(path: Path) -> bytes:
