@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 # Least variance of a canary's differences as a share of what both arms together suggest. The whole would widen ordinary
 # canaries too, as the greater of two noisy variances; three quarters leave their power, and still cover rare outcomes.
 FLOOR = 0.75
+# Simulated episodes of each policy below which a normal interval of their mean says too much.
+MIN_EPISODES = 30
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,16 @@ def simulation_gate(
     `better`: the candidate's value is certainly above the incumbent's. `worse`: certainly below it by more than
     `tolerance` (a share of the incumbent's absolute value). Everything between is `not enough evidence`: it may not
     be promoted, and need not be taken back. Simulations with the same seed and length are compared pair by pair
-    (common random numbers), others by the width of both intervals.
+    (common random numbers), others by the width of both intervals. Fewer than `MIN_EPISODES` are no evidence.
     """
     if tolerance < 0:
         raise ValueError(f"tolerance {tolerance} is a share of the incumbent's value: give 0 or more")
     if not (math.isfinite(candidate.value) and math.isfinite(incumbent.value)):
         return Verdict("not enough evidence", ("a value is not finite: evaluate again",))
+    fewest = min((e.episodes for e in (candidate, incumbent) if e.method == "simulation"), default=MIN_EPISODES)
+    if fewest < MIN_EPISODES:
+        reason = f"{fewest} simulated episodes: at least {MIN_EPISODES} of each policy are needed"
+        return Verdict("not enough evidence", (reason,))
     margin = tolerance * abs(incumbent.value)
     gain, half, how = _difference(candidate, incumbent, confidence)
     scale = abs(incumbent.value) or 1.0
@@ -88,16 +94,24 @@ def posterior_gate(
 ) -> Verdict:
     """Verdict on values in simulated worlds drawn from what is believed about the parameters.
 
+    `better`: the candidate very probably gains, and gains on average: many small gains do not outweigh a rare ruin.
+    `worse`: it very probably loses more than is bearable.
+
     Args:
         candidate: (m,) its value in each world.
         incumbent: (m,) the other's value in the same worlds.
         weight: (m,) belief in each world; even where None.
         tolerance: share of the incumbent's absolute value whose loss is still bearable.
         confidence: probability under the belief that `better` or `worse` needs.
+
+    Raises:
+        ValueError: values of different worlds, or weights that are no belief.
     """
     if len(candidate) != len(incumbent) or len(candidate) == 0:
         raise ValueError(f"{len(candidate)} and {len(incumbent)} values: give both policies' in the same worlds")
-    belief = np.full(len(candidate), 1 / len(candidate)) if weight is None else weight / weight.sum()
+    if not (np.isfinite(candidate).all() and np.isfinite(incumbent).all()):
+        return Verdict("not enough evidence", ("a value is not finite: evaluate again",))
+    belief = _belief(weight, len(candidate))
     gain = candidate - incumbent
     gains = float(belief @ (gain > 0))
     losses = float(belief @ (gain < -tolerance * np.abs(incumbent)))
@@ -106,11 +120,22 @@ def posterior_gate(
         f"gain {mean:+.2%} on average; a gain with probability {gains:.1%}, "
         f"a loss beyond {tolerance:.2%} with probability {losses:.1%}"
     )
-    if gains >= confidence:
+    if gains >= confidence and mean > 0:
         return Verdict("better", (figures,))
     if losses >= confidence:
         return Verdict("worse", (figures,))
+    if gains >= confidence:
+        return Verdict("not enough evidence", (figures, "the few losses outweigh the gains"))
     return Verdict("not enough evidence", (figures, f"neither reaches {confidence:.0%}"))
+
+
+def _belief(weight: Array | None, worlds: int) -> Array:
+    """Probabilities (m,) of the worlds; even where no weights are given."""
+    if weight is None:
+        return np.full(worlds, 1 / worlds)
+    if len(weight) != worlds or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
+        raise ValueError(f"the weights of {worlds} worlds are no belief: give each one of at least 0, and not all 0")
+    return np.asarray(weight / weight.sum())
 
 
 @dataclass(frozen=True)
@@ -179,10 +204,10 @@ def confidence_sequence(units: Units, rule: CanaryRule) -> Sequence:
     Ramdas (2024), Annals of Statistics 52(6), theorem 2.2, tuned to be narrowest at `planned`.
 
     Asymptotic: it takes the empirical variance for the true one, and while the smaller arm has not yet seen a rare
-    outcome that variance is far too small. So it is never taken below `FLOOR` of the variance that the differences would
-    have if both arms spread as all values together do. That needs no further assumption, as it only ever widens the
-    interval: in the limit not at all where the arms spread alike, and at the price of more units where the smaller one
-    spreads much less. What it cannot mend is a rare outcome that nearly only the smaller arm has, or values so
+    outcome that variance is far too small. So it is never taken below `FLOOR` of the variance that the differences
+    would have if both arms spread as all values together do. That needs no further assumption, as it only ever widens
+    the interval: in the limit not at all where the arms spread alike, and at the price of more units where the smaller
+    one spreads much less. What it cannot mend is a rare outcome that nearly only the smaller arm has, or values so
     heavy-tailed that the warm-up says nothing about them: give a longer one.
     """
     arm, value, share = units.candidate, units.value, units.share
@@ -229,20 +254,19 @@ def canary_gate(units: Units, rule: CanaryRule) -> Verdict:
     without either, the verdict stays `not enough evidence` and the canary should end.
     """
     n = len(units.value)
+    spent = (f"the budget of {rule.budget} units is spent: end the canary",) if n >= rule.budget else ()
     found = confidence_sequence(units, rule)
     if len(found.looks) == 0:
         arms = int(units.candidate.sum())
         reason = f"{arms} units with the candidate and {n - arms} without: {rule.warm_up} of each are needed"
-        return Verdict("not enough evidence", (reason,))
+        return Verdict("not enough evidence", (reason, *spent))
     gain, half, level = float(found.gain[-1]), float(found.half[-1]), float(found.incumbent[-1])
     figures = f"gain {gain:+.4g} ± {half:.4g} per unit of {level:.4g} after {n} units, at every look"
     if gain - half > 0:
         return Verdict("better", (figures,))
     if gain + half < -rule.tolerance * abs(level):
         return Verdict("worse", (figures, f"a loss beyond the tolerance of {rule.tolerance:.2%}"))
-    if n >= rule.budget:
-        return Verdict("not enough evidence", (figures, f"the budget of {rule.budget} units is spent: end the canary"))
-    return Verdict("not enough evidence", (figures,))
+    return Verdict("not enough evidence", (figures, *spent))
 
 
 def units_needed(gain: float, spread: float, share: float, confidence: float = 0.95, power: float = 0.8) -> int:

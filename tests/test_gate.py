@@ -57,6 +57,15 @@ def test_a_simulation_of_noise_alone_is_rarely_called_better() -> None:
     assert calls.count("better") <= 40
 
 
+@pytest.mark.parametrize("seeds", [(7, 7), (7, 8)])
+def test_a_handful_of_episodes_is_no_evidence_however_equal_their_differences(seeds: tuple[int, int]) -> None:
+    shared = np.random.default_rng(3).normal(36, 0.01, 30)
+    for n, verdict in ((2, "not enough evidence"), (29, "not enough evidence"), (30, "better")):
+        found = simulation_gate(simulated(shared[:n] + 1.0, seeds[0]), simulated(shared[:n], seeds[1]))
+        assert found.verdict == verdict
+    assert "at least 30" in simulation_gate(simulated(shared[:9], 1), exact(0.0)).reasons[0]
+
+
 def test_a_value_that_is_not_finite_is_no_evidence() -> None:
     assert simulation_gate(exact(float("nan")), exact(1.0)).verdict == "not enough evidence"
 
@@ -178,6 +187,14 @@ def test_a_spent_budget_is_said() -> None:
     assert "budget of 500 units is spent" in verdict.reasons[1]
 
 
+def test_a_spent_budget_is_said_where_an_arm_never_warms_up() -> None:
+    arm = np.zeros(500, bool)
+    arm[:5] = True
+    units = Units(arm, np.ones(500), np.full(500, 0.01))
+    assert "budget of 500 units is spent" in canary_gate(units, CanaryRule(budget=500)).reasons[1]
+    assert len(canary_gate(units, CanaryRule(budget=501)).reasons) == 1
+
+
 def test_too_few_units_or_one_arm_alone_say_nothing() -> None:
     assert canary_gate(canary(np.random.default_rng(19), 40, 9.0), CanaryRule()).verdict == "not enough evidence"
     one = Units(np.ones(500, bool), np.ones(500), np.full(500, 0.5))
@@ -202,6 +219,27 @@ def test_the_posterior_gate_weighs_the_worlds_by_belief() -> None:
     assert posterior_gate(candidate, incumbent).verdict == "not enough evidence"
     assert posterior_gate(candidate, incumbent, np.array([0.5, 0.49, 0.01])).verdict == "better"
     assert posterior_gate(candidate, incumbent, np.array([0.01, 0.01, 0.98]), 0.01).verdict == "worse"
+
+
+def test_many_small_gains_do_not_outweigh_a_rare_ruin() -> None:
+    candidate = np.full(100, 1.001)
+    candidate[:4] = -99.0
+    found = posterior_gate(candidate, np.ones(100))
+    assert found.verdict == "not enough evidence"
+    assert "outweigh" in found.reasons[1]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_world_whose_value_is_not_finite_is_no_evidence(bad: float) -> None:
+    values = np.array([2.0] * 99 + [bad])
+    assert posterior_gate(values, np.ones(100)).verdict == "not enough evidence"
+    assert posterior_gate(np.ones(100), values).verdict == "not enough evidence"
+
+
+@pytest.mark.parametrize("weight", [[-1.0, 2.0], [0.0, 0.0], [np.nan, 1.0], [1.0]])
+def test_weights_that_are_no_belief_are_refused(weight: list[float]) -> None:
+    with pytest.raises(ValueError, match="no belief"):
+        posterior_gate(np.ones(2), np.zeros(2), np.array(weight))
 
 
 def test_one_gate_that_says_worse_is_enough_and_all_needed_must_say_better() -> None:
