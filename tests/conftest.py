@@ -50,15 +50,19 @@ class EmbeddedRedis:
         durable = {"appendfsync": "always", "maxmemory-policy": "noeviction", "daemonize": "no"}
         flags = [word for name, value in (options | durable).items() for word in (f"--{name}", value)]
         self.process = subprocess.Popen([self.binary, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        # First it reads back what a run of many faults has written: hundreds of megabytes.
+        deadline, said = time.monotonic() + 300, ""
         while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"Redis ended with {self.process.returncode} instead of answering on {self.socket}")
             try:
                 with connect(self.socket) as client:
                     client.ping()
                 return
-            except redis.RedisError:
+            except redis.RedisError as error:
+                said = str(error)
                 time.sleep(0.01)
-        raise TimeoutError(f"Redis did not answer on {self.socket} within a minute")
+        raise TimeoutError(f"Redis did not answer on {self.socket} within five minutes: {said}")
 
     def kill(self) -> None:
         if self.process is not None:
