@@ -2,12 +2,12 @@
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from agents.bundle import Actions, ObservationField
+from agents.bundle import Actions, BundleError, Card, ObservationField
 from agents.ranges import Family
 from envs.dynamics import Field, World
 
@@ -50,6 +50,42 @@ def fields_of(family: Family) -> tuple[ObservationField, ...]:
 def _field(entry: Field) -> ObservationField:
     low, high = (float(bound) if np.isfinite(bound) else None for bound in (entry.low, entry.high))
     return ObservationField(entry.name, entry.unit, low, high, entry.doc)
+
+
+def require_fit(card: Card, world: World) -> None:
+    """Refuse a card whose actions or whose observation are not those of a world with a list of actions.
+
+    Raises:
+        BundleError: what the card says, and what the world needs.
+        ParamsError: ranges of what cannot vary there.
+    """
+    needed, there = actions_of(world), f"{world.id} with these parameters"
+    if (card.actions.n, card.actions.factors) != (needed.n, needed.factors):
+        raise BundleError(
+            f"the bundle has {in_words(card.actions)}, {there} has {in_words(needed)}: give the parameters of its world"
+        )
+    if card.actions.values is not None and not _alike(card.actions.values, _values(needed)):
+        raise BundleError(
+            f"the bundle's actions stand for {_listed(card.actions.values)}, those of {there} for "
+            f"{_listed(_values(needed))}: give the parameters of its world"
+        )
+    names, context = [field.name for field in card.observation], [entry.name for entry in world.context]
+    columns = sorted(Family(world, card.ranges).columns)
+    if names[: len(context)] != context or sorted(names[len(context) :]) != columns:
+        raise BundleError(f"the bundle observes {names}, {there} shows {context + columns}, the parameters last")
+
+
+def _values(actions: Actions) -> Sequence[Any]:
+    return range(actions.n) if actions.values is None else actions.values
+
+
+def _alike(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
+    return np.shape(ours) == np.shape(theirs) and np.allclose(ours, theirs, rtol=1e-6)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    """The ends of a list as people read it."""
+    return f"{values[0]} to {values[-1]}" if len(values) > 2 else ", ".join(map(str, values))
 
 
 def in_shares(metrics: Mapping[str, float]) -> dict[str, float]:

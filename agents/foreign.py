@@ -4,9 +4,12 @@ from typing import Any
 
 import msgspec
 
-from agents.bundle import Bundle, BundleError, card_from, pack
+from agents.bundle import Bundle, BundleError, Card, card_from, pack, unpack
+from agents.cards import require_fit
 from agents.graph import require_safe
 from agents.probe import probe
+from envs import worlds
+from envs.dynamics import ParamsError
 
 
 def packed(onnx: bytes, card: dict[str, Any]) -> bytes:
@@ -31,7 +34,23 @@ def packed(onnx: bytes, card: dict[str, Any]) -> bytes:
 def bundle_of(onnx: bytes, card: dict[str, Any]) -> Bundle:
     """A bundle of a foreign graph, tried in a process of its own before it is given back; as `packed`.
 
+    A card for one of `envs.worlds.WORLDS` must fit that world; nothing is known of any other.
+
     Raises:
-        BundleError: as `packed`, or a card and a graph that do not belong together.
+        BundleError: as `packed`, or a card, a world and a graph that do not belong together.
     """
-    return probe(packed(onnx, card))
+    data = packed(onnx, card)
+    written = unpack(data).card
+    if written.world in worlds.WORLDS:
+        _require_world(written)
+    return probe(data)
+
+
+def _require_world(card: Card) -> None:
+    try:
+        world = worlds.make(card.world, card.params)
+        if not world.actions.nvec:
+            raise BundleError(f"{card.world} with these parameters has no list of actions: give one, such as prices")
+        require_fit(card, world)
+    except ParamsError as error:
+        raise BundleError(f"the card's parameters: {error}") from None

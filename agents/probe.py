@@ -61,6 +61,8 @@ def attempt(data: bytes) -> dict[str, Any]:
             rows = np.tile(low, (ROWS, 1))
         for place in {0, card.actions.factors - 1}:
             checks.check(_OneList(policy, place, card), rows.astype(np.float32), np.ones((ROWS, card.actions.n), bool))
+    except BundleError as error:
+        return {"error": str(error)[:2000]}
     except (ValueError, AssertionError, RuntimeError, MemoryError) as error:
         return {"error": f"{type(error).__name__}: {error}"[:2000]}
     return {"digest": bundle.digest}

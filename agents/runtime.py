@@ -102,7 +102,9 @@ def _result(session: onnxruntime.InferenceSession) -> str:
     outputs = [o for o in session.get_outputs() if o.type in FLOATS]
     if not outputs:
         given = [(o.name, o.type) for o in session.get_outputs()]
-        raise BundleError(f"the graph gives {given}: it must give one float tensor (n, actions)")
+        maps = any("map(" in o.type for o in session.get_outputs())
+        hint = "; convert the classifier with options={'zipmap': False}" if maps else ""
+        raise BundleError(f"the graph gives {given}: it must give one float tensor (n, actions){hint}")
     return str(outputs[-1].name)
 
 

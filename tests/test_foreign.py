@@ -99,6 +99,44 @@ def test_a_card_that_claims_another_kind_is_refused() -> None:
         bundle_of(model(), {**CARD, "kind": "network"})
 
 
+PRICES: dict[str, Any] = {
+    "world": "pricing",
+    "params": {"stock": 5, "periods": 10, "prices": [1.0, 2.0]},
+    "output": "logits",
+    "actions": {"name": "price", "n": 2, "values": [1.0, 2.0]},
+    "observation": [{"name": "stock"}, {"name": "period"}],
+}
+
+
+def test_a_card_that_fits_its_world_is_imported() -> None:
+    assert bundle_of(model(helper.make_node("Identity", ["x"], ["y"])), PRICES).card.world == "pricing"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"params": {}}, r"the bundle has 2 actions, pricing with these parameters has \d+ actions"),
+        ({"params": {"prices": [1.0, 3.0]}}, r"stand for 1\.0, 2\.0, those of .* for 1\.0, 3\.0"),
+        ({"params": {"prices": "any"}}, "no list of actions"),
+        ({"params": {"colour": 1}}, "colour"),
+        ({"observation": [{"name": "stok"}, {"name": "period"}]}, r"observes \['stok', 'period'\]"),
+        ({"observation": [{"name": "period"}, {"name": "stock"}]}, r"shows \['stock', 'period'\]"),
+        ({"ranges": {"colour": (1, 2)}, "observation": [{"name": "stock"}, {"name": "colour"}]}, "cannot vary"),
+        ({"ranges": {"volume": (1, 2)}, "observation": [{"name": "stock"}, {"name": "volume"}]}, "'volume'"),
+    ],
+)
+def test_a_card_that_does_not_fit_its_world_is_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(BundleError, match=told):
+        bundle_of(model(helper.make_node("Identity", ["x"], ["y"])), {**PRICES, **changes})
+
+
+def test_a_classifier_that_gives_dictionaries_is_told_how_to_be_converted(pipeline: tuple[Any, np.ndarray]) -> None:
+    fitted, x = pipeline
+    graph = to_onnx(fitted, x[:1], target_opset=18).SerializeToString()
+    with pytest.raises(BundleError, match=r"^the graph gives .*options=\{'zipmap': False\}"):
+        bundle_of(graph, CARD)
+
+
 def packed(graph: bytes, **changes: Any) -> bytes:
     fields = (ObservationField("a", "", 0, 1), ObservationField("b", "", 0, 1))
     settings = {"world": "w", "params": {}, "actions": Actions("a", 2), "observation": fields, "kind": "foreign"}

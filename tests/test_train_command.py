@@ -63,7 +63,7 @@ def test_what_a_cut_training_left_is_neither_deleted_nor_shared(monkeypatch: pyt
     assert left[0].read_bytes() == b"so far"
     with pytest.raises(CommandError, match="--resume goes on"):
         call(steps=100, out=Path("price.v1"), resume=True)
-    with pytest.raises(UsageError, match="no price.v3.checkpoint to resume from"):
+    with pytest.raises(UsageError, match=r"no price\.v3\.checkpoint to resume from"):
         call(steps=100, out=Path("price.v3"), resume=True)
 
 

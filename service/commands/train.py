@@ -229,7 +229,8 @@ def _show(out: Console, result: Mapping[str, Any]) -> None:
     effort = f", {result['steps']:,} steps in {metrics['seconds']:.0f} s" if result["steps"] else ""
     out.print(f"{result['bundle']}  {result['algo']}{effort}")
     below = f", {gap(metrics['gap_share'])} below the optimum as served" if "gap_share" in metrics else ""
-    out.print(f"value {shown(metrics.get('value'))}{below}")
+    if "value" in metrics:
+        out.print(f"value {shown(metrics['value'])}{below}")
     if result["registered"]:
         out.print(
             f"registered for {result['registered']}: `trimtab promote {result['registered']} {result['digest'][:12]}`"
