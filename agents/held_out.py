@@ -94,11 +94,16 @@ class HeldOut:
             }
             for i, (row, evaluation) in enumerate(zip(self.rows, self.evaluations, strict=True))
         ]
-        return {**{name: spread(shares) for name, shares in known.items()}, "worlds": worlds}
+        return {**{name: spread(shares, least=0.0) for name, shares in known.items()}, "worlds": worlds}
 
 
-def spread(figures: Array, confidence: float = 0.95) -> dict[str, Any]:
+def spread(figures: Array, confidence: float = 0.95, least: float = -np.inf) -> dict[str, Any]:
     """Mean of figures (d,) with its Student interval over the draws, median and maximum.
+
+    Args:
+        figures: one for each draw.
+        confidence: of the interval.
+        least: what the true mean cannot lie below, as no gap lies below 0; the interval is cut there.
 
     >>> spread(np.array([1.0, 3.0]))["mean"]
     2.0
@@ -107,7 +112,7 @@ def spread(figures: Array, confidence: float = 0.95) -> dict[str, Any]:
     low = high = None
     if n > 1:
         half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(figures.std(ddof=1)) / n**0.5
-        low, high = mean - half, mean + half
+        low, high = max(mean - half, min(mean, least)), mean + half
     return {
         "mean": mean,
         "interval": (low, high),

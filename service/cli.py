@@ -228,7 +228,7 @@ def evaluate(
     world: Annotated[str | None, typer.Option(help="World; a bundle knows its own.")] = None,
     params: Params = "",
     ranges: Annotated[str, typer.Option(help="In worlds drawn from ranges of parameters: k=low:high,..")] = "",
-    draws: Annotated[int, typer.Option(min=2, help="How many worlds are drawn from the ranges.")] = 24,
+    draws: Annotated[int | None, typer.Option(min=2, help="How many worlds are drawn from the ranges; 24.")] = None,
     episodes: Annotated[int, typer.Option(min=2, help="Episodes, where the value has to be simulated.")] = 10_000,
     html: Annotated[Path | None, typer.Option(help="Also write a page: gaps, learning curve, maps.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw the same as a PNG.")] = None,

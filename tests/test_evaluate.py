@@ -100,6 +100,12 @@ def test_the_spread_over_draws_is_the_textbook_interval() -> None:
     assert spread(np.array([1.0]))["interval"] == (None, None)
 
 
+def test_the_interval_of_a_mean_gap_does_not_reach_below_none() -> None:
+    # 2 ± 2.484138 reaches below 0, which no gap does; what is simulated may seem to, and then the mean is the end.
+    assert spread(np.array([1.0, 2.0, 3.0]), least=0.0)["interval"] == pytest.approx((0, 2 + 2.484138), abs=1e-5)
+    assert spread(np.array([-1.0, -2.0, -3.0]), least=0.0)["interval"][0] == -2
+
+
 def test_all_policies_meet_the_same_held_out_worlds_and_chance() -> None:
     small = make("pricing", {"stock": 5, "periods": 10, "prices": "0.5:4.25:0.25"})
     drawn = draw(Family(small, {"volume": (1.0, 5.0)}), 6, seed=3)

@@ -12,9 +12,11 @@ from rich.console import Console
 from agents import baselines, runtime
 from agents.baselines import BASELINES
 from agents.bundle import Bundle, BundleError, unpack
+from agents.cards import require_fit
 from agents.curves import columns, gaps
 from agents.evaluate import Evaluation, evaluate, tabulated
 from agents.gate import paired_gain
+from agents.held_out import DRAWS
 from agents.pages import Map, Page, on_one_scale, policy_map
 from agents.policy import Policy
 from agents.tabular import optimum as optimal_policy
@@ -31,6 +33,8 @@ from service.outside.parameters import ParameterError
 
 EXACT = "exact"
 BEST_FIXED = "best-fixed-price"
+# A range's ends, written down and read again.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def run(
     world: str | None,
     params: str,
     ranges: str,
-    draws: int,
+    draws: int | None,
     episodes: int,
     seed: int,
     html: Path | None,
@@ -68,14 +72,17 @@ def run(
 ) -> None:
     """Evaluate one policy, and draw it where asked to."""
     require_writable(html=html, plot=plot)
+    if draws is not None and not ranges:
+        raise UsageError(f"--draws {draws} was given without --ranges to draw from: give both, or leave it out")
     try:
-        given = parameters.parse(params)
+        given, over = parameters.parse(params), parameters.ranges(ranges)
         bundle = _bundle(policy)
-        asked = Asked(policy, bundle, _world(world, given, bundle), episodes, seed)
+        asked = Asked(policy, bundle, _world(policy, world, given, bundle), episodes, seed)
+        _require_trained_for(asked, over)
         if ranges:
             named = _policies(asked)
-            over = parameters.ranges(ranges)
-            result, page = evaluate_ranges.evaluated(asked.world, over, named, draws, episodes, seed, console())
+            sizes = draws or DRAWS, episodes, seed
+            result, page = evaluate_ranges.evaluated(asked.world, over, named, *sizes, console())
             result = {"policy": asked.label, **result}
         else:
             result = _evaluated(asked)
@@ -93,10 +100,31 @@ def run(
 
 def _bundle(policy: str) -> Bundle | None:
     path = Path(policy)
-    return unpack(path.read_bytes()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return unpack(path.read_bytes())
+    except BundleError as error:
+        raise CommandError(f"{path}: {error}") from None
 
 
-def _world(name: str | None, given: Mapping[str, Any], bundle: Bundle | None) -> World:
+def _require_trained_for(asked: Asked, over: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse a bundle for another shape of world; say where it is asked about what it never saw."""
+    if asked.bundle is None or not asked.world.actions.nvec:
+        return
+    card = asked.bundle.card
+    try:
+        require_fit(card, asked.world)
+    except BundleError as error:
+        raise UsageError(str(error)) from None
+    for name, (low, high) in card.ranges.items():
+        figures = over.get(name, np.ravel(getattr(asked.world.params, name)).tolist())
+        if min(figures) < low * (1 - ROUNDING) or max(figures) > high * (1 + ROUNDING):
+            told = " to ".join(f"{end:g}" for end in sorted({min(figures), max(figures)}))
+            console().print(f"{name} {told} lies outside the trained range {low:g} to {high:g}: the policy is guessing")
+
+
+def _world(policy: str, name: str | None, given: Mapping[str, Any], bundle: Bundle | None) -> World:
     if bundle is not None:
         if name not in (None, bundle.card.world):
             raise UsageError(f"the bundle was made for the world {bundle.card.world!r}, not for {name!r}")
@@ -105,6 +133,8 @@ def _world(name: str | None, given: Mapping[str, Any], bundle: Bundle | None) ->
                 f"the bundle was made for {bundle.card.world!r}; evaluate knows {', '.join(worlds.WORLDS)}"
             )
         return worlds.make(bundle.card.world, {**bundle.card.params, **given})
+    if policy not in (EXACT, *(rule for rules in BASELINES.values() for rule in rules)):
+        raise UsageError(f"{policy!r} is no file, and no baseline of any world: give a bundle's file, or {EXACT}")
     if name is None:
         raise UsageError(f"say in which world, with --world: {', '.join(worlds.WORLDS)}")
     return worlds.make(name, given)

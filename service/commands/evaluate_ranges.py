@@ -90,7 +90,7 @@ def _spread(found: HeldOut) -> tuple[float, tuple[float, float], float, float] |
     gaps = found.gaps if found.gaps is not None else found.gaps_to_bound
     if gaps is None:
         return None
-    figures = spread(gaps)
+    figures = spread(gaps, least=0.0)
     low, high = figures["interval"]
     mean = figures["mean"]
     return mean, (mean if low is None else low, mean if high is None else high), figures["median"], figures["max"]

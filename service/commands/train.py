@@ -60,7 +60,7 @@ def run(
             made = worlds.make(world, parameters.parse(params))
             require_listed(made)
             _require_algo(algo, (EXACT, *BASELINES.get(world, ())), preset=preset, ranges=ranges, start=start)
-            before = None if start is None else unpack(read_file(start))
+            before = None if start is None else _start(start)
             checkpoint = _checkpoint(world, out, resume)
             how |= {"ranges": parameters.ranges(ranges), "start": before, "checkpoint": checkpoint}
             bundle = _watched(lambda tell: training.train(made, chosen, progress=tell, **how))
@@ -155,6 +155,13 @@ def _stopped(checkpoint: Path | None) -> str:
     if checkpoint is not None and checkpoint.exists():
         return "stopped on the way; the same call with --resume goes on from the last checkpoint"
     return "stopped on the way, before there was a checkpoint: nothing is kept"
+
+
+def _start(file: Path) -> Bundle:
+    try:
+        return unpack(read_file(file))
+    except BundleError as error:
+        raise CommandError(f"{file}: {error}") from None
 
 
 def read_file(path: Path) -> bytes:
