@@ -68,15 +68,16 @@ class Labelled(_Event, frozen=True, tag="labelled/1"):
 class Decided(_Event, frozen=True, tag="decided/1"):
     """A decision with everything needed to answer it again, audit it and learn from it.
 
-    ``index`` is the chosen action's index and ``action`` its physical value (or values, for a product of sets).
-    ``propensity`` is the probability of that action, every random choice on the way included; ``probabilities`` the
+    ``index`` is the chosen action's index and ``action`` its physical value; for a product of sets, lists with one of
+    each for every factor, as are ``baseline`` and ``draw``, and ``allowed`` and ``probabilities`` hold one factor after
+    another. ``propensity`` is the probability of that action, every random choice on the way included; ``probabilities`` the
     whole vector given the arm. ``draw`` is the uniform that chose, ``policy`` a bundle's digest or a baseline's name,
     ``baseline`` the index that the baseline would have taken. ``deferred`` decisions count once they are activated.
     """
 
     id: str
     context: dict[str, Any]
-    index: int
+    index: int | list[int]
     action: Any
     propensity: float
     policy: str
@@ -90,8 +91,8 @@ class Decided(_Event, frozen=True, tag="decided/1"):
     arm: str = ""
     arm_probability: float = 1.0
     estimates: dict[str, float] | None = None
-    baseline: int | None = None
-    draw: float | None = None
+    baseline: int | list[int] | None = None
+    draw: float | list[float] | None = None
     deferred: bool = False
 
 
