@@ -133,7 +133,7 @@ def _world(policy: str, name: str | None, given: Mapping[str, Any], bundle: Bund
                 f"the bundle was made for {bundle.card.world!r}; evaluate knows {', '.join(worlds.WORLDS)}"
             )
         return worlds.make(bundle.card.world, {**bundle.card.params, **given})
-    if policy not in (EXACT, *(rule for rules in BASELINES.values() for rule in rules)):
+    if name is None and policy not in (EXACT, *(rule for rules in BASELINES.values() for rule in rules)):
         raise UsageError(f"{policy!r} is no file, and no baseline of any world: give a bundle's file, or {EXACT}")
     if name is None:
         raise UsageError(f"say in which world, with --world: {', '.join(worlds.WORLDS)}")
