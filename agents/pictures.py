@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from agents.pages import DARK, LIGHT, MAX_NUMBERS, Map, Page, ticks_of
 
@@ -63,7 +63,7 @@ def _panels(page: Page) -> list[Panel]:
     elif page.values:
         panels.append(partial(_values, page))
     if len(page.curve) > 1:
-        panels.append(partial(_curve, page))
+        panels.append(partial(curve, page))
     return panels + [partial(_map, found) for found in page.maps]
 
 
@@ -112,19 +112,33 @@ def _named(axes: Axes, names: list[str]) -> None:
     axes.tick_params(left=False, labelsize=9)
 
 
-def _curve(page: Page, axes: Axes) -> None:
+def curve(page: Page, axes: Axes) -> None:
+    """The best gap so far against steps, on a logarithmic axis, with its end value beside it."""
     steps, gaps = np.array(page.curve, np.float64).T
-    axes.plot(steps, np.maximum(gaps, 0.01), color=INK, drawstyle="steps-post")
+    shown = np.maximum(gaps, 0.01)
+    axes.plot(steps, shown, color=INK, drawstyle="steps-post")
+    axes.annotate(f" {gaps[-1]:.2f}", (steps[-1], shown[-1]), va="center", fontsize=8, color="#444444")
+    axes.margins(x=0.12)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}" if gaps.max() < 10 * max(gaps.min(), 0.01) else NullFormatter())
+    _decades(axes, shown.max() / shown.min())
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     axes.locator_params(axis="x", nbins=4)
     axes.set_xlabel("steps", fontsize=9)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=9)
+    axes.tick_params(labelsize=9, which="both")
     axes.set_title("below the optimum while learning (%)", loc="left", fontsize=10)
+
+
+def _decades(axes: Axes, ratio: float) -> None:
+    """Labels on a logarithmic axis from y to `ratio` times y, between the powers of ten where those are too few."""
+    if ratio < 4:
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_minor_locator(NullLocator())
+    elif ratio < 1000:
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5, 7) if ratio < 20 else (2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}" if ratio < 1000 else NullFormatter())
 
 
 def _map(found: Map, axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""`trimtab evaluate` says what does not fit before it evaluates, and where a policy is asked about what it never saw."""
+"""`trimtab evaluate` says what does not fit before it evaluates, and where a policy never was in training."""
 
 import json
 from pathlib import Path
@@ -82,3 +82,15 @@ def test_what_lies_outside_the_trained_range_is_said(
     assert json.loads(out)["world"] == "pricing"
     assert told in err
     assert ("outside" in err) == bool(told)
+
+
+@pytest.mark.parametrize(("draws", "drawn", "white"), [(24, False, False), (40, True, False), (50, True, True)])
+def test_gaps_by_pairs_are_drawn_where_worlds_fill_the_map_and_white_cells_are_explained(
+    draws: int, drawn: bool, white: bool, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    ranges = "volume=1:5,sensitivity=0.5:2"
+    call("myopic", world="pricing", params="stock=3,periods=4,prices=0.5:2:0.5", ranges=ranges, draws=draws, html=page)
+    assert "by parameter" in page.read_text()
+    assert ("by pairs" in page.read_text()) == drawn
+    assert ("by pairs (white: no world fell there)" in page.read_text()) == white

@@ -5,11 +5,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from agents.evaluate import Evaluation
 from agents.held_out import HeldOut
 from agents.pages import Map, Page, colour, gap_maps, on_one_scale, parameter_map, policy_map, render
-from agents.pictures import draw, draw_shares
+from agents.pictures import curve, draw, draw_shares
 from agents.tabular import optimum
 from envs import exact
 from envs.worlds import make
@@ -129,3 +131,21 @@ def test_the_picture_of_a_page_is_a_png_and_an_empty_page_has_none() -> None:
     with pytest.raises(ValueError, match="nothing to draw"):
         draw(Page("t"))
     assert draw_shares("t", {"entropy": 0.7, "batch": 0.3}).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "ends", [(3.5, 0.3), (0.38, 0.31), (4.2, 1.05), (9.0, 2.1), (60.0, 0.4), (90.0, 0.0), (2.0, 2.0)]
+)
+def test_the_axis_of_a_learning_curve_can_be_read_off_and_its_end_is_written(ends: tuple[float, float]) -> None:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    curve(Page("t", curve=[(0, ends[0]), (20_000, ends[1])]), axes)
+    figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    axis = axes.yaxis
+    labels = [label.get_text() for label in (*axis.get_ticklabels(), *axis.get_ticklabels(minor=True))]
+    places = [*axis.get_majorticklocs(), *axis.get_minorticklocs()]
+    read = [label for label, place in zip(labels, places, strict=True) if label and low <= place <= high]
+    assert 2 <= len(read) <= 12
+    assert [text.get_text().strip() for text in axes.texts] == [f"{ends[1]:.2f}"]

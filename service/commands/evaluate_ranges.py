@@ -1,13 +1,15 @@
 """The part of `trimtab evaluate` that draws worlds from ranges and evaluates every policy in each of them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from agents.evaluate import Evaluation
 from agents.held_out import Draws, HeldOut, draw, evaluate_in, spread
-from agents.pages import Page, gap_maps, parameter_map
+from agents.pages import Map, Page, gap_maps, parameter_map
 from agents.policy import Policy
 from agents.ranges import Family
 from envs.dynamics import World
@@ -15,8 +17,8 @@ from service.commands.output import CommandError, UsageError, gap, shown, table
 
 Maker = Callable[[World], Policy]
 Ranges = Mapping[str, tuple[float, float]]
-# Cells of a map over pairs of parameters, each way, for so many draws.
-FEW_DRAWS, FEW_BINS, BINS = 50, 3, 5
+# Cells of a map over pairs of parameters, each way, for so many draws; with fewer than the least most would be empty.
+LEAST_DRAWS, FEW_DRAWS, FEW_BINS, BINS = 30, 50, 3, 5
 
 
 def evaluated(
@@ -68,8 +70,7 @@ def _figures(found: HeldOut) -> dict[str, Any]:
 
 def _page(own: str, world: World, ranges: Ranges, drawn: Draws, found: Mapping[str, HeldOut]) -> Page:
     below = "optimum" if drawn.optima is not None else "bound"
-    bins = FEW_BINS if len(drawn.rows) < FEW_DRAWS else BINS
-    maps = [parameter_map(found[own], below), *gap_maps(found[own], bins, below)]
+    maps = [parameter_map(found[own], below), *_pairs(found[own], below)]
     told = {name: f"{low:g} to {high:g}" for name, (low, high) in ranges.items()}
     name = short(own)
     return Page(
@@ -79,6 +80,16 @@ def _page(own: str, world: World, ranges: Ranges, drawn: Draws, found: Mapping[s
         below=below,
         maps=[one for one in maps if one is not None],
     )
+
+
+def _pairs(found: HeldOut, below: str) -> list[Map]:
+    """Gaps by pairs of parameters, where there are worlds enough to fill most of the cells."""
+    draws = len(found.rows)
+    if draws < LEAST_DRAWS:
+        return []
+    maps = gap_maps(found, FEW_BINS if draws < FEW_DRAWS else BINS, below)
+    white = " (white: no world fell there)"
+    return [replace(one, title=one.title + white * bool(np.isnan(one.cells).any())) for one in maps]
 
 
 def short(name: str) -> str:
