@@ -70,9 +70,10 @@ class Decided(_Event, frozen=True, tag="decided/1"):
 
     ``index`` is the chosen action's index and ``action`` its physical value; for a product of sets, lists with one of
     each for every factor, as are ``baseline`` and ``draw``, and ``allowed`` and ``probabilities`` hold one factor after
-    another. ``propensity`` is the probability of that action, every random choice on the way included; ``probabilities`` the
-    whole vector given the arm. ``draw`` is the uniform that chose, ``policy`` a bundle's digest or a baseline's name,
-    ``baseline`` the index that the baseline would have taken. ``deferred`` decisions count once they are activated.
+    another. ``propensity`` is the probability of that action, every random choice on the way included;
+    ``probabilities`` the whole vector given the arm. ``draw`` is the uniform that chose, ``policy`` a bundle's digest
+    or a baseline's name, ``baseline`` the index that the baseline would have taken. ``deferred`` decisions count once
+    they are activated.
     """
 
     id: str
