@@ -25,8 +25,9 @@ lint: $(STAMP)
 	$(BIN)/mypy clients/python/trimtab_client
 	$(BIN)/lint-imports
 
+# Those left out need a trained bundle, a browser, or many minutes: their docstrings say how they are run.
 bench: $(STAMP)
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $(filter-out $(addprefix benchmarks/,loop_http.py console.py calm.py real_data.py),$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 screenshots: $(STAMP)
 	$(BIN)/python tests/screenshots.py $(SCREENSHOTS)
