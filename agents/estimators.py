@@ -96,7 +96,8 @@ class Regression(Protocol):
 
 def cell_means(context: Array, action: Index, reward: Array, actions: int) -> Callable[[Array], Array]:
     """A mean for each (context, action); where a cell is empty, the action's mean, else the overall mean."""
-    cells, place = np.unique(context, axis=0, return_inverse=True)
+    # Adding 0 makes -0 a 0: both are one number, but not the same bytes.
+    cells, place = np.unique(context + 0.0, axis=0, return_inverse=True)
     shape = (len(cells), actions)
     flat = np.ravel_multi_index((place.reshape(-1), action), shape)
     count = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
@@ -107,7 +108,7 @@ def cell_means(context: Array, action: Index, reward: Array, actions: int) -> Ca
     known = {row.tobytes(): i for i, row in enumerate(cells)}
 
     def predict(asked: Array) -> Array:
-        distinct, back = np.unique(asked, axis=0, return_inverse=True)
+        distinct, back = np.unique(asked + 0.0, axis=0, return_inverse=True)
         rows = [means[known[row.tobytes()]] if row.tobytes() in known else by_action for row in distinct]
         return np.asarray(np.array(rows)[back.reshape(-1)])
 
@@ -141,9 +142,12 @@ def ridge(context: Array, action: Index, reward: Array, actions: int) -> Callabl
 def cross_fit(
     context: Array, action: Index, reward: Array, actions: int, regression: Regression, folds: int = 2
 ) -> Array:
-    """Predicted rewards (n, a), each row's from a model that never saw it (Chernozhukov et al. 2018)."""
+    """Predicted rewards (n, a), each row's from a model that never saw it (Chernozhukov et al. 2018).
+
+    Folds are blocks of the log: neighbours are often of one key, and alternating rows would put it into both.
+    """
     predicted = np.empty((len(reward), actions))
-    fold = np.arange(len(reward)) % folds
+    fold = np.arange(len(reward)) * folds // len(reward)
     for k in range(folds):
         held = fold == k
         model = regression(context[~held], action[~held], reward[~held], actions)

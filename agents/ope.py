@@ -44,6 +44,8 @@ MAX_UNSUPPORTED = 0.01
 # z at which a propensity check fails: 4 tests with heavy tails should fail by chance less than once in 1,000 logs.
 CHECK_Z = 4.5
 MAX_CELLS = 50
+# Rounding of probabilities in single precision that is let pass.
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,9 @@ class Decisions:
             raise ValueError(f"propensity {self.propensity[bad]} of decision {bad}: give what was logged, 0 < p ≤ 1")
         if not np.isfinite(self.reward).all():
             raise ValueError(f"the reward of decision {int(np.argmin(np.isfinite(self.reward)))} is not finite")
+        if (self.action < 0).any():
+            bad = int(np.argmax(self.action < 0))
+            raise ValueError(f"action {self.action[bad]} of decision {bad}: give indices from 0")
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,24 @@ class Episodes:
         reward: (n, T) rewards.
         propensity: (n, T) logged probabilities of the actions taken.
         target: (n, T) the target's probabilities of the same actions.
-        active: (n, T) where a decision was taken at all.
+        active: (n, T) where a decision was taken at all; what the others hold is not used.
     """
+
+    def __post_init__(self) -> None:
+        parts = (self.reward, self.propensity, self.target, self.active)
+        shapes = [part.shape for part in parts]
+        if len(set(shapes)) > 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
+            raise ValueError(f"rewards, propensities, targets and activity of shapes {shapes}: give (n, T) each")
+        sound = {
+            "propensity": ((self.propensity > 0) & (self.propensity <= 1), "what was logged, 0 < p ≤ 1"),
+            "target": ((self.target >= 0) & (self.target <= 1 + ROUNDING), "a probability"),
+            "reward": (np.isfinite(self.reward), "a finite number"),
+        }
+        for name, (right, allowed) in sound.items():
+            if not (right | ~self.active).all():
+                episode, period = np.argwhere(~right & self.active)[0].tolist()
+                value = getattr(self, name)[episode, period]
+                raise ValueError(f"{name} {value} of episode {episode}, period {period}: give {allowed}")
 
     reward: Array
     propensity: Array
@@ -96,8 +117,8 @@ class Episodes:
     @property
     def ratio(self) -> Array:
         """Weights of the single decisions (n, T), 1 after the end."""
-        safe = np.where(self.active, self.propensity, 1.0)
-        return np.asarray(np.where(self.active, self.target / safe, 1.0))
+        safe, target = np.where(self.active, self.propensity, 1.0), np.where(self.active, self.target, 1.0)
+        return np.asarray(target / safe)
 
 
 @dataclass(frozen=True)
@@ -188,7 +209,11 @@ def report(
         confidence: of all intervals.
         ceiling: where the clipped variants cut the weights.
         regression: reward model of DM and DR; by default cell means, or ridge beyond 50 distinct contexts.
+
+    Raises:
+        ValueError: a target that is no distribution over the logged actions in each context.
     """
+    _require_distributions(target, log)
     n, actions = target.shape
     weight = target[np.arange(n), log.action] / log.propensity
     if regression is None:
@@ -212,6 +237,17 @@ def report(
     check = self_check(weight, log, actions)
     best = found[5] if weight.any() else unidentified("gain", "no logged action could have been the target's")
     return _conclude({e.name: e for e in found}, logged, best, diagnostics, check, (tolerance, confidence))
+
+
+def _require_distributions(target: Array, log: Decisions) -> None:
+    """Refuse a target that does not give a distribution over the actions for each logged decision."""
+    n, least = len(log.action), int(log.action.max()) + 1
+    if target.ndim != 2 or len(target) != n or target.shape[1] < least:
+        raise ValueError(f"target of shape {target.shape}: give ({n}, a) probabilities of at least {least} actions")
+    right = (target >= 0).all(axis=1) & np.isclose(target.sum(axis=1), 1.0, rtol=0, atol=ROUNDING)
+    if not right.all():
+        row = int(np.argmin(right))
+        raise ValueError(f"target {target[row].tolist()} of decision {row}: give probabilities that sum to 1")
 
 
 def report_episodes(
@@ -358,14 +394,15 @@ def _objections(gain: Estimate, diagnostics: Diagnostics, check: SelfCheck) -> t
     reasons = list(check.reasons)
     if gain.interval is None:
         reasons.append(gain.note)
-    if diagnostics.effective < MIN_EFFECTIVE:
+    # Asked this way round, a value that is no number is an objection as well.
+    if not diagnostics.effective >= MIN_EFFECTIVE:
         reasons.append(
             f"{diagnostics.n} logged units are worth {diagnostics.effective:.3g}: at least {MIN_EFFECTIVE:.0f} are "
             "needed; log more, explore more, or compare a policy nearer to the logged one"
         )
-    if diagnostics.max_share > MAX_SHARE:
+    if not diagnostics.max_share <= MAX_SHARE:
         reasons.append(f"one unit carries {diagnostics.max_share:.0%} of all weight (at most {MAX_SHARE:.0%})")
-    if diagnostics.unsupported > MAX_UNSUPPORTED:
+    if not diagnostics.unsupported <= MAX_UNSUPPORTED:
         reasons.append(
             f"the target puts {diagnostics.unsupported:.1%} of its probability on actions that were never possible "
             f"in the log (at most {MAX_UNSUPPORTED:.0%}): explore them first"
