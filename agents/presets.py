@@ -1,8 +1,35 @@
 """Training settings as data: one `Preset` for each world and algorithm, found by measurement on public instances."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+
+ALGORITHMS = ("ppo", "a2c", "dqn", "maskable-ppo")
+# A number that may be as small as one likes, but not 0.
+POSITIVE = (sys.float_info.min, sys.float_info.max)
+SHARE = (0.0, 1.0)
+COUNT = (1, sys.maxsize)
+# Least and most of each setting, or of each of its entries.
+RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        **dict.fromkeys(("copies", "rollout", "batch", "epochs", "hidden", "horizon"), COUNT),
+        **dict.fromkeys(("buffer", "updates", "warm_rollout", "warm_batch"), COUNT),
+        **dict.fromkeys(("learning_rate", "reward_scale", "temperatures", "minutes"), POSITIVE),
+        **dict.fromkeys(("discount", "shaped_discount", "gae_lambda"), SHARE),
+        **dict.fromkeys(("entropy_until", "scattered", "patience", "epsilon"), SHARE),
+        "entropy": (0.0, sys.float_info.max),
+        "basis": (0, sys.maxsize),
+        "softening": (1.0, sys.float_info.max),
+    }
+)
+
+
+def _said(least: float, most: float) -> str:
+    """A range in words."""
+    if (least, most) == POSITIVE:
+        return "a number above 0"
+    return f"at least {least:g}" if most >= sys.maxsize else f"{least:g} to {most:g}"
 
 
 @dataclass(frozen=True)
@@ -39,6 +66,9 @@ class Preset:
             up; the least where the gap is not known.
         warm_rollout, warm_batch: at most these there: of a start that is nearly right, many small updates soon make
             what a few large ones make of none.
+
+    Raises:
+        ValueError: a setting outside its range.
     """
 
     algo: str
@@ -68,6 +98,19 @@ class Preset:
     softening: tuple[float, float] = (3.0, 10.0)
     warm_rollout: int = 8
     warm_batch: int = 512
+
+    def __post_init__(self) -> None:
+        if self.algo not in ALGORITHMS:
+            raise ValueError(f"algo {self.algo!r}: give one of {', '.join(ALGORITHMS)}")
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            given = value if isinstance(value, tuple) else () if value is None else (value,)
+            if not all(least <= each <= most for each in given):
+                raise ValueError(f"{name} {value}: give {_said(least, most)}")
+        if not (self.hidden and self.temperatures):
+            raise ValueError(f"hidden {self.hidden}, temperatures {self.temperatures}: give at least one of each")
+        if self.softening[0] > self.softening[1]:
+            raise ValueError(f"softening {self.softening}: give the least, then the most")
 
     @property
     def warm(self) -> "Preset":
