@@ -234,7 +234,7 @@ def _result(bundle: Bundle, path: Path, register: str | None) -> dict[str, Any]:
 def _show(out: Console, result: Mapping[str, Any]) -> None:
     metrics = result["metrics"]
     effort = f", {result['steps']:,} steps in {metrics['seconds']:.0f} s" if result["steps"] else ""
-    out.print(f"{result['bundle']}  {result['algo']}{effort}")
+    out.print(f"{result['bundle']}  {result['algo'] or 'imported'}{effort}")
     below = f", {gap(metrics['gap_share'])} below the optimum as served" if "gap_share" in metrics else ""
     if "value" in metrics:
         out.print(f"value {shown(metrics['value'])}{below}")
