@@ -11,7 +11,10 @@ from typing import Any
 
 import msgspec
 import optuna
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
+from agents.checkpoint import signature
 from agents.presets import Preset
 from agents.presets import preset as preset_for
 from agents.train import Progress, train
@@ -20,6 +23,10 @@ from envs.dynamics import World
 # Progress is reported to the pruner on this scale, so that trials of different speed can be compared.
 STAGES = 20
 LADDER_ACTIONS = 12
+
+
+class StudyError(ValueError):
+    """A file that is no study, or that holds the scores of another search."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +70,16 @@ def tune(
         seed: of the search and of every training.
         ranges: as in `agents.train.train`.
         told: called after each trial with its number and the best score so far; False ends the search.
+
+    Raises:
+        StudyError: a file that is no study, or one of other parameters, ranges, steps or seed.
+        ValueError: no trial has finished.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     start = preset_for(world.id, algo)
-    search = optuna.create_study(
-        study_name=f"{world.id} {algo}",
-        storage=None if study is None else f"sqlite:///{study}",
-        load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=STAGES // 4),
-    )
-    if not search.trials:
+    search = _opened(study, f"{world.id} {algo}", seed, signature([world.params, ranges or {}, steps, seed]))
+    if not search.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.WAITING]):
+        # A search that was killed in its first trial still begins with the settings that are known to be good.
         search.enqueue_trial(_as_trial(start))
 
     def objective(trial: optuna.Trial) -> float:
@@ -88,8 +94,30 @@ def tune(
         if told is not None and not told(trial.number, _best(found)):
             found.stop()
 
-    search.optimize(objective, n_trials=trials, callbacks=[after])
+    # Settings with which a training diverges are a finding, not the end of the search.
+    search.optimize(objective, n_trials=trials, callbacks=[after], catch=(ValueError,))
     return _tuned(search, start)
+
+
+def _opened(file: Path | None, name: str, seed: int, of: str) -> optuna.Study:
+    """The study of this name in a file, where its scores can be compared with those to come."""
+    try:
+        search = optuna.create_study(
+            study_name=name,
+            storage=None if file is None else f"sqlite:///{file}",
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(seed=seed),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=STAGES // 4),
+        )
+    except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        raise StudyError(f"{file} is no study ({type(error).__name__}): give an SQLite file, or a new name") from None
+    if search.user_attrs.get("of", None if search.trials else of) != of:
+        raise StudyError(
+            f"{file} holds a search with other parameters, ranges, steps or seed, whose scores are not comparable: "
+            "give the same, or another file"
+        )
+    search.set_user_attr("of", of)
+    return search
 
 
 def suggest(trial: optuna.Trial, start: Preset, actions: int) -> Preset:
@@ -131,7 +159,7 @@ class _Pruning:
 
 
 def _finished(search: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return search.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+    return search.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
 
 def _best(search: optuna.Study) -> float | None:
@@ -140,9 +168,9 @@ def _best(search: optuna.Study) -> float | None:
 
 def _tuned(search: optuna.Study, start: Preset) -> Tuned:
     if not _finished(search):
-        raise ValueError("no trial has finished: give more trials, or more steps")
+        raise ValueError("no trial has finished: give more trials, more steps, or rewards that stay finite")
     best = suggest(optuna.trial.FixedTrial(search.best_params), start, _actions(search))  # type: ignore[arg-type]
-    pruned = len(search.get_trials(deepcopy=False, states=[optuna.trial.TrialState.PRUNED]))
+    pruned = len(search.get_trials(deepcopy=False, states=[TrialState.PRUNED]))
     return Tuned(best, search.best_value, len(search.trials), pruned, _importance(search))
 
 

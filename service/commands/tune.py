@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.tune import Tuned, as_toml, tune
+from agents.tune import StudyError, Tuned, as_toml, tune
 from envs import worlds
 from envs.dynamics import ParamsError
 from service.commands.output import CommandError, UsageError, console, finish, percent, shown
@@ -33,8 +33,13 @@ def run(
     """Search, and write the best preset for `trimtab train --preset`."""
     terminal = console()
 
+    done = 0
+
     def told(trial: int, score: float | None) -> bool:
-        terminal.print(f"trial {trial} of {trials}, best score {shown(score)}")
+        nonlocal done
+        done += 1
+        earlier = "" if trial + 1 == done else f" (trial {trial + 1} of the study)"
+        terminal.print(f"trial {done} of {trials}{earlier}, best score {shown(score)}")
         return True
 
     try:
@@ -44,7 +49,7 @@ def run(
             raise UsageError(f"{algo!r} cannot be tuned: give one of {', '.join(TUNED)}")
         given = parameters.ranges(ranges)
         tuned = tune(made, trials=trials, steps=steps, study=study, algo=algo, seed=seed, ranges=given, told=told)
-    except (ParameterError, ParamsError) as error:
+    except (ParameterError, ParamsError, StudyError) as error:
         raise UsageError(str(error)) from None
     except ValueError as error:
         raise CommandError(str(error)) from None
@@ -74,4 +79,6 @@ def _show(out: Console, path: Path, tuned: Tuned, result: Mapping[str, Any]) -> 
         out.print(f"  {name} explains {percent(share)}")
     if result["plot"]:
         out.print(f"drawn in {result['plot']}")
+    elif not tuned.importance:
+        out.print("no picture: what mattered can be told from four finished trials with different scores on")
     out.print(f"use it with `trimtab train {result['world']} --preset {path}`")
