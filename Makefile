@@ -1,6 +1,8 @@
-# Two commands: `make run` and `make test`. PIP_FLAGS is passed to pip, for a mirror or for PyTorch's CPU wheels.
+# Two commands: `make run` and `make test`. PIP_FLAGS is passed to pip, for a mirror or for PyTorch's CPU wheels;
+# WORKERS is the number of processes that test.
 PIP_FLAGS ?=
 RUN_FLAGS ?=
+WORKERS ?= 2
 SCREENSHOTS ?= ../trimtab-screenshots
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +15,7 @@ run: $(STAMP)
 	@exec $(BIN)/trimtab up --demo $(RUN_FLAGS)
 
 test: lint
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist worksteal
 
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -m long
