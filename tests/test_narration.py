@@ -66,7 +66,7 @@ def test_heartbeats_name_the_process_and_what_it_does() -> None:
     feed.beat(blob, "learner", started=5.0, detail={"learned": 8})
     found = {beat.process: beat for beat in feed.heartbeats(blob)}
     assert found.keys() == {"adapter", "learner"}
-    assert found["learner"].detail == {"learned": 8}
+    assert found["learner"].detail["learned"] == 8
     assert found["learner"].started == 5.0
 
 
