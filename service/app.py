@@ -192,6 +192,7 @@ def served_at(app: ASGIApp, host: str, port: int, log_level: str = "warning") ->
         server_header=False,
         proxy_headers=False,
         http=Quick,
+        ws="none",
     )
 
 

@@ -249,3 +249,17 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(app, port):
     time.sleep(0.3)
     assert app.endpoint._gate.waiting == 0
     assert ask(port, post(b"y", path=HOT), b"a y$").startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+def test_a_body_after_an_upgrade_is_never_taken_for_a_request(app, port, protocol):
+    smuggled = b"POST /v1/says/smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    head = b"POST /v1/says/a HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: %b\r\n" % protocol
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(smuggled))
+        time.sleep(0.1)
+        connection.sendall(smuggled)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"smuggled " not in answer
+    assert b"connection: close" in answer.lower()

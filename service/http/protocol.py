@@ -70,6 +70,9 @@ class Quick(HttpToolsProtocol):
         """The head is there: decides which way the request goes."""
         if self._direct is None or not self._is_plain():
             super().on_headers_complete()
+            if self.parser.should_upgrade():
+                # The parser stops at this head: what follows is its body, and must never be taken for a request.
+                self.cycle.keep_alive = False
             return
         path, _, query = self.url.partition(b"?")
         found = self._direct.short_way.find(path.decode("latin-1"))
@@ -104,7 +107,8 @@ class Quick(HttpToolsProtocol):
         return (
             self.parser.get_method() == b"POST"
             and (self.cycle is None or self.cycle.response_complete)
-            and not (self.expect_100_continue or self.parser.should_upgrade() or b"%" in self.url)
+            and not (self.expect_100_continue or self.parser.should_upgrade())
+            and not (b"%" in self.url or b"#" in self.url)
             and (self.limit_concurrency is None or self._open() < self.limit_concurrency)
         )
 
