@@ -252,7 +252,7 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(app, port):
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
-def test_a_body_after_an_upgrade_is_never_taken_for_a_request(app, port, protocol):
+def test_a_body_after_an_upgrade_is_never_taken_for_a_request(port, protocol):
     smuggled = b"POST /v1/says/smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
     head = b"POST /v1/says/a HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: %b\r\n" % protocol
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
