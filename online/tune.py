@@ -149,7 +149,7 @@ def tune(
         told: Called after each trial with its number and the best score so far.
 
     Raises:
-        TuneError: A path leads nowhere, or there are too few rows.
+        TuneError: A path leads nowhere, there are too few rows, or none of them is scored.
         SpecError: A setting makes a model that cannot be.
     """
     cut = len(rows) - round(held_out * len(rows))
@@ -189,12 +189,18 @@ def _search(
     study = optuna.create_study(
         direction="maximize" if bigger else "minimize", sampler=optuna.samplers.TPESampler(seed=seed)
     )
-    name = next(iter(backtest(spec, rows[:1], MemoryLog()).metrics))
-    best: tuple[float, dict[str, Any]] = (_finite(backtest(spec, rows, MemoryLog()).metrics[name], bigger), {})
+    declared = backtest(spec, rows, MemoryLog()).metrics
+    if not declared:
+        raise TuneError(
+            f"none of {len(rows)} rows was scored, as the model is declared: see what `trimtab backtest` says of them"
+        )
+    name = next(iter(declared))
+    best: tuple[float, dict[str, Any]] = (_finite(declared[name], bigger), {})
     for number in range(1, trials):
         trial = study.ask()
         settings = {path: choice.suggest(trial, path) for path, choice in space.items()}
-        value = _finite(backtest(_with(spec, settings), rows, MemoryLog()).metrics[name], bigger)
+        scores = backtest(_with(spec, settings), rows, MemoryLog()).metrics
+        value = _finite(scores.get(name, math.nan), bigger)
         study.tell(trial, value)
         if (value > best[0]) if bigger else (value < best[0]):
             best = value, settings
@@ -251,7 +257,12 @@ def _helps(spec: ModelSpec, rows: Sequence[Row], name: str, errors: Sequence[flo
     if declared is not None:
         table["features"] = {feature: given for feature, given in declared.items() if feature != name}
     fewer = [Row({n: v for n, v in row.features.items() if n != name}, row.label, row.key, row.at) for row in rows]
-    without = backtest(model_spec(spec.name, table), fewer, MemoryLog()).errors
+    try:
+        needless = model_spec(spec.name, table)
+    except SpecError:
+        # Another feature is made of it, or a detector watches it.
+        return True
+    without = backtest(needless, fewer, MemoryLog()).errors
     differences = [w - e for w, e in zip(without, errors, strict=True) if w == w and e == e]
     size = len(differences) // BLOCKS
     if not size:

@@ -128,3 +128,21 @@ def test_paths_that_lead_nowhere_and_settings_that_cannot_be_are_refused() -> No
         tune(spec(), {"pipeline[1].optimizer.speed": Choice(1.0, 2.0)}, rows(200), trials=2, features=False)
     with pytest.raises(TuneError, match="20 or more on each side"):
         tune(spec(), SPACE, rows(50), trials=2)
+
+
+def test_a_feature_that_a_detector_watches_is_kept() -> None:
+    declared = {name: {"type": "number"} for name in ("idle", "need", "x", "twin")}
+    watched = spec(features=declared, detectors={"idle": {"use": "drift.ADWIN"}})
+    assert "idle" in tune(spec(features=declared), SPACE, rows(), trials=1).useless
+    assert "idle" not in tune(watched, SPACE, rows(), trials=1).useless
+
+
+def test_rows_of_which_none_is_scored_are_refused() -> None:
+    unlike = [Row({"x": "a text"}, True) for _ in range(100)]
+    with pytest.raises(TuneError, match="none of 80 rows was scored"):
+        tune(spec(features={"x": {"type": "number"}}), SPACE, unlike, trials=2)
+
+
+def test_a_first_row_without_a_score_does_not_end_the_search() -> None:
+    found = [Row(rows(1)[0].features, None), *rows()]
+    assert tune(spec(), SPACE, found, trials=2, features=False).trials == 2
