@@ -100,6 +100,8 @@ class BanditLearner:
 
     def _fold(self, entry: Entry, event: Any, reports: list[Report]) -> None:
         at = self.place.time(getattr(event, "at", None), entry.at)
+        # Before the event: a reward that comes after its wait is late, whatever came in between.
+        self._end_waits(reports)
         match event:
             case Chosen():
                 held = _Open(
