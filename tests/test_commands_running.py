@@ -108,8 +108,9 @@ def test_a_simulation_outlives_a_kill_and_nothing_is_lost_or_doubled(victim: str
 
 
 def test_a_simulation_stops_politely_and_says_what_was_earned(quiet: Run) -> None:
+    before = joined(quiet)[0]
     process = simulate(quiet, "--decisions", "0", "--rate", "50")
-    time.sleep(2)
+    assert quiet.eventually(lambda: joined(quiet)[0] > before)
     process.send_signal(signal.SIGINT)
     result = finished(process)
     assert result["stopped"]
