@@ -11,19 +11,16 @@ from msgspec import UNSET
 from online.candidates import Standing
 from online.comparison import Finding
 from online.events import (
-    Drifted,
     Labelled,
     Observed,
-    Predicted,
     Scalar,
-    Scored,
-    decode_reports,
     digest,
     draft_id,
     encode,
 )
 from online.learner import ModelLearner, model_fold
-from online.log import START, Draft, Log, Partition
+from online.ledger import Alarmed, Ledger, Refused
+from online.log import Draft, Log, Partition
 from online.specs import DECLARED, ModelSpec
 from online.worker import Pace, Worker
 
@@ -58,21 +55,12 @@ class Delay:
 
 
 @dataclass(frozen=True, slots=True)
-class Alarmed:
-    """A drift alarm, and the row (from 0) that was played last when it was raised."""
-
-    row: int
-    signal: str
-    detector: str
-    evidence: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """What a back-test found: progressive metrics, the simple rules' figures, counts, alarms.
 
     ``curve`` has the metrics so far after some rows, ``errors`` the error of each row, NaN where there is none.
-    ``champion`` answers in the end, beside the ``challengers``, of which comparisons found the ``findings``.
+    ``answered`` says whether any row was predicted; ``refused`` has the first rows and labels that were set aside, of
+    which ``counts`` tells how many they are. ``champion`` answers in the end, beside the ``challengers``, of which comparisons found the ``findings``.
     """
 
     rows: int
@@ -83,6 +71,8 @@ class Result:
     restarts: int = 0
     curve: tuple[tuple[int, Mapping[str, float]], ...] = ()
     errors: Sequence[float] = ()
+    answered: bool = True
+    refused: tuple[Refused, ...] = ()
     champion: str = DECLARED
     challengers: tuple[Standing, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -104,6 +94,7 @@ class _Run:
     rows: int = 0
     restarts: int = 0
     curve: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
 
     def append(self, event: Observed | Labelled) -> None:
         payload = encode(event)
@@ -120,6 +111,7 @@ class _Run:
         fold = self.worker.fold
         if isinstance(fold, ModelLearner) and fold.counts["labelled"]:
             self.curve.append((self.rows, fold.metrics()))
+        self.ledger.read(self.log, self.partition, self.rows)
 
     def restart(self) -> None:
         """Lose everything in memory, as a killed learner does, and begin again from the last snapshot."""
@@ -172,17 +164,19 @@ def backtest(
     fold = run.worker.fold
     if not isinstance(fold, ModelLearner):
         raise ConnectionError(f"the log of {partition} went away: {run.worker.trouble}")
-    errors, alarms = _told(log, partition, run.rows)
-    baseline = naive(labels, errors, spec.horizon, season) if forecasts else fold.baseline()
+    ledger = run.ledger
+    baseline = naive(labels, ledger.errors, spec.horizon, season) if forecasts else fold.baseline()
     return Result(
         run.rows,
         fold.metrics(),
         baseline,
         fold.counts,
-        tuple(alarms),
+        tuple(ledger.alarms),
         run.restarts,
         tuple(run.curve),
-        errors,
+        ledger.errors,
+        ledger.answered,
+        tuple(ledger.refused),
         fold.candidates.champion,
         tuple(fold.candidates.standings()),
         tuple(fold.candidates.comparison.findings),
@@ -236,24 +230,6 @@ def _events(rows: Iterable[Row], delay: Delay) -> Iterator[Observed | Labelled]:
             waiting.append((number + delay.rows + (not delay.seconds), due, labelled))
     for _, _, labelled in waiting:
         yield labelled
-
-
-def _told(log: Log, partition: Partition, rows: int) -> tuple[list[float], list[Alarmed]]:
-    """What the reports say: the error of each row, NaN where there is none, and the alarms with the row played then."""
-    errors, alarms = [math.nan] * rows, []
-    after, row = START, -1
-    while entries := log.reports(partition, after, _TOGETHER):
-        after = entries[-1].id
-        for entry in entries:
-            reports = decode_reports(entry.payload)
-            for report in reports:
-                if isinstance(report, Predicted | Scored):
-                    row = max(row, int(report.id))
-                if isinstance(report, Scored) and report.error is not None:
-                    errors[int(report.id)] = report.error
-            drifts = [report for report in reports if isinstance(report, Drifted)]
-            alarms += [Alarmed(row, drift.signal, drift.detector, drift.evidence) for drift in drifts]
-    return errors, alarms
 
 
 def _stretches(errors: Sequence[float], size: int) -> Iterator[tuple[int, float]]:

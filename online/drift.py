@@ -23,10 +23,11 @@ PATIENCE = 1_000
 class Alarm:
     """A detector's alarm: the mean of ``recent_size`` recent values against that of ``before_size`` before them.
 
-    ``figures`` are the detector's own: ``p`` of its test, or ``statistic`` and the ``bound`` that it crossed. ``seen``
+    ``name`` is the watch's, ``detector`` the kind of its detector, such as ``ADWIN``. ``figures`` are the detector's own: ``p`` of its test, or ``statistic`` and the ``bound`` that it crossed. ``seen``
     counts the values since the last alarm, ``warned`` those since the warning that came first, 0 for none.
     """
 
+    name: str
     detector: str
     signal: str
     value: float
@@ -51,11 +52,13 @@ class Alarm:
 class Watch:
     """One detector on one signal, with what it saw since its last alarm.
 
+    ``name`` is the one that it is declared under, which no other has; ``kind`` is the detector's, such as ``ADWIN``.
     ``warner`` is a laxer detector whose firing is the warning, where the detector itself has none. For ``cooldown``
     values after an alarm, the detector goes on but raises no other.
     """
 
     name: str
+    kind: str
     signal: str
     detector: Any
     warner: Any = None
@@ -104,7 +107,8 @@ class Watch:
         recent_total = math.fsum(self.latest)
         before = self.count - size
         alarm = Alarm(
-            detector=self.name,
+            name=self.name,
+            detector=self.kind,
             signal=self.signal,
             value=value,
             before=(self.total - recent_total) / before if before else self.total / self.count,
@@ -141,16 +145,23 @@ class Bank(dict[str, Watch]):
             cooldown: Values after an alarm in which the same watch raises no other.
             warned: Whether warnings are wanted: where a detector gives none, a laxer one of its kind is run beside it.
         """
-        return cls({name: _watch(found, on.get(name, name), cooldown, warned) for name, found in detectors.items()})
+        return cls(
+            {name: _watch(name, found, on.get(name, name), cooldown, warned) for name, found in detectors.items()}
+        )
 
     def on(self, signal: str) -> tuple[Watch, ...]:
         """The watches of a signal."""
         return tuple(watch for watch in self.values() if watch.signal == signal)
 
 
-def _watch(found: Component, signal: str, cooldown: int, warned: bool) -> Watch:
+def _watch(name: str, found: Component, signal: str, cooldown: int, warned: bool) -> Watch:
     detector = construct(found)
-    return Watch(found.use.rpartition(".")[2], signal, detector, warner(found, detector) if warned else None, cooldown)
+    return Watch(name, kind(found), signal, detector, warner(found, detector) if warned else None, cooldown)
+
+
+def kind(found: Component) -> str:
+    """The kind of a declared detector, as people call it."""
+    return found.use.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,12 +136,16 @@ class Replayed(_Event, frozen=True, tag="replayed/1"):
 
 
 class Drifted(_Event, frozen=True, tag="drifted/1"):
-    """An alarm of the detector ``detector`` on ``signal``, with the evidence: what it saw before and after."""
+    """An alarm of a detector on ``signal``, with the evidence: what it saw before and after.
+
+    ``name`` is the detector's own, as it is declared, ``detector`` the kind that it is.
+    """
 
     id: str
     detector: str
     signal: str
     at: float
+    name: str = ""
     entry: str = ""
     key: str | None = None
     evidence: dict[str, float] = {}

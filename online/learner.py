@@ -39,7 +39,7 @@ from online.specs import ModelSpec
 from online.tasks import Guess, LabelError
 from online.unlabelled import Done, Said, Unlabelled
 
-LAYOUT = 3
+LAYOUT = 4
 """What a snapshot is made of: another number where that changes, so that older ones are replaced by a replay."""
 
 
@@ -344,7 +344,8 @@ class ModelLearner:
     def _warn(self, entry: Entry, alarms: list[Alarm], reports: list[Report]) -> None:
         for alarm in alarms:
             drifted = Drifted(
-                id=f"{entry.id}:{alarm.signal}",
+                id=f"{entry.id}:{alarm.name}",
+                name=alarm.name,
                 detector=alarm.detector,
                 signal=alarm.signal,
                 at=self.place.now,

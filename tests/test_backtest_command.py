@@ -10,7 +10,7 @@ import pytest
 from river import datasets
 
 from service.commands import backtest
-from service.commands.output import UsageError
+from service.commands.output import CommandError, UsageError
 
 TABLE = """
 [models.phishing]
@@ -141,6 +141,11 @@ def test_forecasts_are_compared_with_the_season_before(manifest: Path, capsys: p
     [
         ({"restart_at": 1_250}, "less than the 1,250 rows"),
         ({"drifts": "100,1250"}, "rows below 1,250"),
+        ({"drifts": "-5"}, "counted from 0, each once and in order"),
+        ({"drifts": "100,100"}, "each once and in order"),
+        ({"drifts": "200,100"}, "each once and in order"),
+        ({"drifts": "100,,200"}, "each once and in order"),
+        ({"drifts": "a"}, "each once and in order"),
         ({"html": Path("a.png")}, "ending in .html"),
         ({"plot": Path("nowhere/a.png")}, "folder that exists"),
         ({"season": 12}, "forecasting"),
@@ -151,3 +156,73 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=told):
         run(manifest, capsys, "phishing", "Phishing", **changes)
+
+
+WATCHED = """
+[models.phishing]
+task = "binary"
+pipeline = [{use = "preprocessing.StandardScaler"},
+            {use = "linear_model.LogisticRegression", optimizer = {use = "optim.SGD", lr = 0.005}}]
+metrics = ["Accuracy"]
+[models.phishing.detectors]
+error = {use = "drift.ADWIN"}
+eager = {use = "drift.ADWIN", on = "error", delta = 0.3, clock = 8}
+never = {use = "drift.NoDrift", on = "error"}
+"""
+
+
+def test_every_declared_detector_is_judged_by_its_own_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "watched.toml").write_text(WATCHED)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in flipped()))
+    found = run(
+        tmp_path / "watched.toml", capsys, "phishing", str(tmp_path / "a.jsonl"), label="phishing", drifts="625"
+    )
+    lines = found["detectors"]
+    names = ["ADWIN on error", "eager: ADWIN on error", "never: NoDrift on error", "all together", "always (dummy)"]
+    assert list(lines) == names
+    assert lines["eager: ADWIN on error"]["delay"] < lines["ADWIN on error"]["delay"]
+    assert lines["never: NoDrift on error"]["detected"] == 0
+    counted = {name: sum(alarm["name"] == name for alarm in found["alarms"]) for name in ("error", "eager", "never")}
+    assert counted["error"] == 1 + lines["ADWIN on error"]["false_alarms"]
+    assert counted["eager"] == 1 + lines["eager: ADWIN on error"]["false_alarms"]
+    assert counted["never"] == 0
+
+
+DECLARED = """
+[models.strict]
+task = "binary"
+pipeline = [{use = "preprocessing.StandardScaler"}, {use = "linear_model.LogisticRegression"}]
+metrics = ["Accuracy"]
+features = {width = {type = "number"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "told"),
+    [
+        ({"height": 1, "label": True}, {}, "height"),
+        ({"width": "wide", "label": True}, {}, "width"),
+        ({"width": 1, "label": "a"}, {"label_delay": "10rows"}, "label"),
+    ],
+)
+def test_a_file_of_which_every_row_is_refused_fails_with_the_first_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, Any], options: dict[str, Any], told: str
+) -> None:
+    (tmp_path / "strict.toml").write_text(DECLARED)
+    (tmp_path / "a.jsonl").write_text((json.dumps(row) + "\n") * 30)
+    with pytest.raises(CommandError, match="none of the 30 rows") as caught:
+        run(tmp_path / "strict.toml", capsys, "strict", str(tmp_path / "a.jsonl"), label="label", **options)
+    assert not isinstance(caught.value, UsageError)
+    reasons = str(caught.value).splitlines()[1:]
+    assert len(reasons) == 5
+    assert reasons[0].startswith("  row 0")
+    assert told in reasons[0]
+
+
+def test_rows_that_were_refused_among_others_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "strict.toml").write_text(DECLARED)
+    rows = [{"width": "wide" if n == 7 else n, "label": n % 2 == 0} for n in range(30)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = run(tmp_path / "strict.toml", capsys, "strict", str(tmp_path / "a.jsonl"), label="label")
+    assert [(one["row"], one["field"]) for one in found["refused"]] == [(7, "features.width")]
+    assert found["counts"]["rejected"] == 1

@@ -39,7 +39,7 @@ def test_a_change_is_found_soon_and_quiet_streams_stay_quiet(name: str) -> None:
 
 
 def test_the_one_that_always_fires_is_quick_and_useless() -> None:
-    watch = Watch("always", "error", drift.DummyDriftDetector(trigger_method="fixed", t_0=1))
+    watch = Watch("error", "always", "error", drift.DummyDriftDetector(trigger_method="fixed", t_0=1))
     fired = alarms(watch, stream(0, 1_000))
     assert len(fired) > 1_500
 
@@ -74,7 +74,7 @@ def test_a_bank_has_a_detector_for_each_signal() -> None:
         "temperature": component({"use": "drift.KSWIN", "seed": 1}, "p"),
     }
     watches = Bank.of(found)
-    assert {signal: watch.name for signal, watch in watches.items()} == {"error": "ADWIN", "temperature": "KSWIN"}
+    assert {signal: watch.kind for signal, watch in watches.items()} == {"error": "ADWIN", "temperature": "KSWIN"}
 
 
 def named(name: str, **arguments: float) -> Component:
@@ -172,7 +172,7 @@ def test_in_the_cool_down_no_other_alarm_is_raised() -> None:
 
 def test_several_watches_share_a_signal() -> None:
     found = Bank.of({"error": named("ADWIN"), "slow": named("PageHinkley")}, {"slow": "error"})
-    assert [watch.name for watch in found.on("error")] == ["ADWIN", "PageHinkley"]
+    assert [(watch.name, watch.kind) for watch in found.on("error")] == [("error", "ADWIN"), ("slow", "PageHinkley")]
     assert found.on("score") == ()
 
 

@@ -268,6 +268,19 @@ def test_features_scores_and_labels_can_be_watched_too() -> None:
     assert stream.learner.alarms[0].evidence["recent"] > stream.learner.alarms[0].evidence["before"]
 
 
+def test_alarms_of_two_detectors_of_one_class_on_one_signal_are_told_apart() -> None:
+    use = {"use": "drift.DummyDriftDetector", "t_0": 50}
+    detectors = {"error": use, "second": use | {"on": "error"}}
+    stream = Stream(spec(detectors=detectors))
+    reports: list[Any] = []
+    for number in range(100):
+        reports += stream(Observed(id=str(number), features={"x": 1.0}, label=number % 2 == 0))
+    alarms = [report for report in reports if isinstance(report, Drifted)]
+    assert {alarm.name for alarm in alarms} == {"error", "second"}
+    assert {(alarm.detector, alarm.signal) for alarm in alarms} == {("DummyDriftDetector", "error")}
+    assert len({alarm.id for alarm in alarms}) == len(alarms) > 2
+
+
 def test_a_key_must_be_named_where_the_model_is_keyed() -> None:
     stream = Stream(spec(key="sku"))
     (rejected,) = stream(Observed(id="1", features={"a": 1.0}, label=True))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,7 +19,8 @@ from river.datasets.base import FileDataset, RemoteDataset
 
 from online import durations
 from online.backtest import BeyondError, Delay, Result, Row, backtest
-from online.drift import Judged, always, judge
+from online.drift import Judged, always, judge, kind
+from online.ledger import Refused
 from online.log import Log, LogUnavailable
 from online.memory_log import MemoryLog
 from online.redis_client import connect
@@ -43,6 +45,7 @@ _EVERY = 2.0
 """Seconds between lines of progress."""
 
 _ALARMS = 20
+_REFUSALS = 5
 
 
 def run(
@@ -65,7 +68,7 @@ def run(
     """Play the rows and say how well the model predicted them before it learned them."""
     pictures.check(html, ".html", "--html")
     pictures.check(plot, ".png", "--plot")
-    changes = _numbers(drifts)
+    changes = _changes(drifts)
     try:
         spec = declared(model, manifest or Path("trimtab.toml"))
         if season is not None and spec.task != "forecasting":
@@ -89,13 +92,15 @@ def run(
         raise UsageError(f"--restart-at: {error}") from None
     if changes and changes[-1] >= result.rows:
         raise UsageError(f"--drifts {drifts!r}: give rows below {result.rows:,}, as many as {data} has")
-    found = {"model": model, "data": data, "log": log, **_summary(result), **_against(result, changes)}
+    if _is_fruitless(result):
+        raise CommandError(f"none of the {result.rows:,} rows of {data} was taken:\n{_refusals(result.refused)}")
+    found = {"model": model, "data": data, "log": log, **_summary(result), **_against(spec, result, changes)}
     if html is not None:
         facts = {**result.metrics, **result.baseline, **result.counts}
         html.write_text(pictures.page(f"{model} on {data}", facts, result, changes))
     if plot is not None:
         pictures.png(plot, f"{model} on {data}", result, changes)
-    finish(found, as_json, lambda out: _show(out, found))
+    finish(found, as_json, lambda out: _show(out, found, result))
 
 
 @contextmanager
@@ -197,11 +202,29 @@ def _seconds(time: datetime) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        return sorted(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise UsageError(f"--drifts {text!r}: give the rows where something changed, as in 100,200") from None
+def _changes(text: str) -> list[int]:
+    """The rows of ``--drifts``. Raises `UsageError`."""
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    rows = [int(part) for part in parts if part.isascii() and part.isdigit()]
+    if len(rows) < len(parts) or any(second <= first for first, second in pairwise(rows)):
+        raise UsageError(
+            f"--drifts {text!r}: give the rows where something changed, counted from 0, each once and in order, "
+            "as in 100,200"
+        )
+    return rows
+
+
+def _is_fruitless(result: Result) -> bool:
+    """Whether all there was to learn was set aside: every row, or every label of them."""
+    learned = result.counts["labelled"] + result.counts["learned"]
+    of_labels = any(refused.field == "label" for refused in result.refused)
+    return bool(result.refused) and (not result.answered or (not learned and of_labels))
+
+
+def _refusals(refused: Sequence[Refused]) -> str:
+    """The first refusals, a line each."""
+    lines = [f"  row {one.row:,}{f', {one.field}' if one.field else ''}: {one.reason}" for one in refused[:_REFUSALS]]
+    return "\n".join(lines)
 
 
 def _summary(result: Result) -> dict[str, Any]:
@@ -212,25 +235,23 @@ def _summary(result: Result) -> dict[str, Any]:
         "counts": dict(result.counts),
         "restarts": result.restarts,
         "alarms": [asdict(alarm) for alarm in result.alarms],
+        "refused": [asdict(refused) for refused in result.refused],
         "champion": result.champion,
         "challengers": [standing._asdict() for standing in result.challengers],
         "findings": [asdict(finding) for finding in result.findings],
     }
 
 
-def _against(result: Result, changes: Sequence[int]) -> dict[str, Any]:
-    """Alarms against known changes, all watches together and one by one, beside the dummy that always fires."""
+def _against(spec: ModelSpec, result: Result, changes: Sequence[int]) -> dict[str, Any]:
+    """Alarms against known changes: of each declared detector, of all together, and of the dummy that always fires."""
     if not changes:
         return {}
     total = judge([alarm.row for alarm in result.alarms], changes, result.rows)
-    watches = sorted({(alarm.detector, alarm.signal) for alarm in result.alarms})
     each = {
-        f"{detector} on {signal}": judge(
-            [alarm.row for alarm in result.alarms if (alarm.detector, alarm.signal) == (detector, signal)],
-            changes,
-            result.rows,
+        _title(name, kind(found), spec.signals.get(name, name)): judge(
+            [alarm.row for alarm in result.alarms if alarm.name == name], changes, result.rows
         )
-        for detector, signal in watches
+        for name, found in spec.detectors.items()
     }
     lines = {**each, "all together": total, "always (dummy)": always(changes, result.rows)}
     return {
@@ -239,8 +260,14 @@ def _against(result: Result, changes: Sequence[int]) -> dict[str, Any]:
         "missed": total.missed,
         "false_alarms": total.false_alarms,
         "false_alarms_per_1000": total.per_thousand,
-        "detectors": {name: _judged(line) for name, line in lines.items()},
+        "detectors": {title: _judged(line) for title, line in lines.items()},
     }
+
+
+def _title(name: str, detector: str, signal: str) -> str:
+    """A detector in a table: a name of its own comes first."""
+    of = f"{detector} on {signal}"
+    return of if name == signal else f"{name}: {of}"
 
 
 def _judged(line: Judged) -> dict[str, Any]:
@@ -252,16 +279,19 @@ def _judged(line: Judged) -> dict[str, Any]:
     }
 
 
-def _show(out: Console, found: Mapping[str, Any]) -> None:
+def _show(out: Console, found: Mapping[str, Any], result: Result) -> None:
     counts = ", ".join(f"{number:,} {what}" for what, number in found["counts"].items() if number)
     out.print(f"{found['model']} on {found['rows']:,} rows of {found['data']}: {counts}")
+    if found["refused"]:
+        out.print(f"set aside, the first of {found['counts']['rejected']:,}:\n{_refusals(result.refused)}")
     figures = [*found["metrics"].items(), *found["baseline"].items()]
     out.print(table(("metric", "value"), figures))
     if found["challengers"]:
         _show_challengers(out, found)
     for alarm in found["alarms"][:_ALARMS]:
         before, recent = (shown(alarm["evidence"].get(name)) for name in ("before", "recent"))
-        out.print(f"  row {alarm['row']:,}: {alarm['detector']} on {alarm['signal']}, from {before} to {recent}")
+        title = _title(alarm["name"], alarm["detector"], alarm["signal"])
+        out.print(f"  row {alarm['row']:,}: {title}, from {before} to {recent}")
     if len(found["alarms"]) > _ALARMS:
         out.print(f"  and {len(found['alarms']) - _ALARMS:,} more; --json lists all")
     if "drifts" in found:

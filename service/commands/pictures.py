@@ -42,7 +42,7 @@ def page(title: str, facts: Mapping[str, Any], result: Result, drifts: Sequence[
     """One HTML page without outside parts."""
     cells = "".join(f"<tr><td>{_text(name)}<td>{_text(shown(value))}" for name, value in facts.items())
     alarms = "".join(
-        f"<tr><td>{alarm.row:,}<td>{_text(alarm.detector)}<td>{_text(alarm.signal)}"
+        f"<tr><td>{alarm.row:,}<td>{_text(alarm.name)}<td>{_text(alarm.detector)}<td>{_text(alarm.signal)}"
         f"<td>{shown(alarm.evidence.get('before'))}<td>{shown(alarm.evidence.get('recent'))}"
         for alarm in result.alarms
     )
@@ -55,7 +55,11 @@ def page(title: str, facts: Mapping[str, Any], result: Result, drifts: Sequence[
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(title)}</title><style>{STYLE}</style>"
         f"<h1>{_text(title)}</h1><table>{cells}</table>{''.join(drawn)}"
         "<p>Dashed: known changes. Thin, dark: alarms.</p>"
-        + (f"<h2>alarms</h2><table><tr><th>row<th>detector<th>on<th>before<th>then{alarms}</table>" if alarms else "")
+        + (
+            f"<h2>alarms</h2><table><tr><th>row<th>name<th>detector<th>on<th>before<th>then{alarms}</table>"
+            if alarms
+            else ""
+        )
         + "\n"
     )
 

@@ -36,9 +36,15 @@ from service.routes.predictions import partition_of
 
 
 class Alarm(Struct, frozen=True):
-    """One drift alarm: which detector, on what, and what it saw."""
+    """One drift alarm: which detector, on what, and what it saw.
+
+    Attributes:
+        name: The detector's own, as it is declared.
+        detector: The kind that it is.
+    """
 
     at: float
+    name: str
     detector: str
     signal: str
     entry: str
@@ -356,7 +362,16 @@ def description(model: ServedModel) -> ModelDescription:
 
 
 def _alarm(alarm: Drifted) -> Alarm:
-    return Alarm(alarm.at, alarm.detector, alarm.signal, alarm.entry, alarm.key, alarm.action, alarm.evidence)
+    return Alarm(
+        alarm.at,
+        alarm.name or alarm.signal,
+        alarm.detector,
+        alarm.signal,
+        alarm.entry,
+        alarm.key,
+        alarm.action,
+        alarm.evidence,
+    )
 
 
 def _held(report: Rejected) -> Event:
