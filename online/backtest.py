@@ -60,7 +60,8 @@ class Result:
 
     ``curve`` has the metrics so far after some rows, ``errors`` the error of each row, NaN where there is none.
     ``answered`` says whether any row was predicted; ``refused`` has the first rows and labels that were set aside, of
-    which ``counts`` tells how many they are. ``champion`` answers in the end, beside the ``challengers``, of which comparisons found the ``findings``.
+    which ``counts`` tells how many they are. ``champion`` answers in the end, beside the ``challengers``, of which
+    comparisons found the ``findings``.
     """
 
     rows: int

@@ -23,8 +23,9 @@ PATIENCE = 1_000
 class Alarm:
     """A detector's alarm: the mean of ``recent_size`` recent values against that of ``before_size`` before them.
 
-    ``name`` is the watch's, ``detector`` the kind of its detector, such as ``ADWIN``. ``figures`` are the detector's own: ``p`` of its test, or ``statistic`` and the ``bound`` that it crossed. ``seen``
-    counts the values since the last alarm, ``warned`` those since the warning that came first, 0 for none.
+    ``name`` is the watch's, ``detector`` the kind of its detector, such as ``ADWIN``. ``figures`` are the detector's
+    own: ``p`` of its test, or ``statistic`` and the ``bound`` that it crossed. ``seen`` counts the values since the
+    last alarm, ``warned`` those since the warning that came first, 0 for none.
     """
 
     name: str
