@@ -90,22 +90,30 @@ def bought(rows: Rows, model: Any, buyer: Buyer, seed: int) -> tuple[float, floa
     return right / len(rows), buyer.bought / buyer.seen
 
 
-def foretold(rows: Rows, model: Any, late: int = 1_000, window: int = 2_000) -> Iterator[tuple[float, float, bool]]:
+def foretold(
+    rows: Rows, model: Any, buyer: Buyer | None = None, late: int = 1_000, window: int = 2_000
+) -> Iterator[tuple[float, float, bool | None]]:
     """For each stretch of ``window`` rows: the accuracy estimated at its end, the true one, whether it is believed.
 
-    Labels come ``late`` rows after the prediction.
+    Labels come ``late`` rows after the prediction: all, or those that the buyer wants, of which the fair ones count.
     """
-    foreseen, waiting = Foreseen(window), deque[tuple[dict[str, Any], bool, float, float, bool]]()
+    foreseen, waiting = Foreseen(window), deque[tuple[dict[str, Any], bool, float, float, bool, bool, bool]]()
     rights: list[bool] = []
     for number, (x, y) in enumerate(rows, 1):
         probabilities: dict[bool, float] = model.predict_proba_one(x) or {False: 0.5, True: 0.5}
         confidence, value = max((p, label) for label, p in probabilities.items())
         rights.append(value == y)
-        waiting.append((x, y, confidence, foreseen.note(confidence), value == y))
+        wanted = fair = True
+        if buyer is not None:
+            chance = uniforms(str(number))
+            wanted, fair = buyer.wants(probabilities, chance), buyer.is_fair(chance)
+            buyer.note(probabilities, chance, wanted=wanted)
+        waiting.append((x, y, confidence, foreseen.note(confidence), value == y, wanted, fair))
         if len(waiting) > late:
-            learned, label, confidence, foretold_then, right = waiting.popleft()
-            foreseen.settle(confidence, foretold_then, right=right)
-            model.learn_one(learned, label)
+            learned, label, confidence, foretold_then, right, wanted, fair = waiting.popleft()
+            if wanted:
+                foreseen.settle(confidence, foretold_then, right=right, fair=fair)
+                model.learn_one(learned, label)
         if number % window == 0:
             now = foreseen.estimated()
             yield now.accuracy or 0.0, sum(rights[-window:]) / window, now.calibrated
@@ -127,17 +135,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--foreseen", action="store_true")
+    parser.add_argument("--budget", type=float)
     given = parser.parse_args()
     if given.foreseen:
         for name, (rows, make) in FORESEEN.items():
-            told_of = [row for seed in range(given.seeds) for row in foretold(rows(seed), make())]
-            for believed in (True, False):
+            told_of = [
+                row
+                for seed in range(given.seeds)
+                for row in foretold(rows(seed), make(), None if given.budget is None else Buyer(given.budget))
+            ]
+            for believed in (True, False, None):
                 errors = [abs(estimate - truth) for estimate, truth, calibrated in told_of if calibrated == believed]
                 within = sum(error <= 0.03 for error in errors)
                 worst = max(errors, default=0.0)
-                told = "believed" if believed else "flagged "
+                told = {True: "believed", False: "flagged", None: "unknown"}[believed]
                 print(
-                    f"{name:24} {told} {len(errors):4}, within .03: {within:4}, largest error {worst:.3f}", flush=True
+                    f"{name:24} {told:8} {len(errors):4}, within .03: {within:4}, largest error {worst:.3f}", flush=True
                 )
         return
     for name, (rows, make) in STREAMS.items():

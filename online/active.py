@@ -65,15 +65,19 @@ class Buyer:
     def wants(self, probabilities: Mapping[Any, float] | None, chance: tuple[float, float]) -> bool:
         """Whether a label for this prediction is wanted; changes nothing. ``chance`` is two uniform numbers."""
         rate = self.rate
-        if rate in (0.0, 1.0) or chance[0] < self.at_random:
+        if rate in (0.0, 1.0) or self.is_fair(chance):
             return chance[1] < rate
         return chance[1] < math.pow(entropy(probabilities), self.discount) * rate / self.budget
+
+    def is_fair(self, chance: tuple[float, float]) -> bool:
+        """Whether what the model says of this event has no say in whether its label is wanted."""
+        return chance[0] < self.at_random
 
     def note(self, probabilities: Mapping[Any, float] | None, chance: tuple[float, float], *, wanted: bool) -> None:
         """Count an event, and whether its label was bought."""
         rate = self.rate
         self.seen += 1
         self.bought += wanted
-        if chance[0] >= self.at_random and 0.0 < rate < 1.0:
+        if not self.is_fair(chance) and 0.0 < rate < 1.0:
             spent = math.pow(entropy(probabilities), self.discount) / self.budget
             self.discount = min(100.0, max(0.01, self.discount * math.exp(STEP * min(4.0, spent - 1.0))))

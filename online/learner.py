@@ -302,7 +302,7 @@ class ModelLearner:
         x = self.schema.encode(checked)
         guess = said.of(self.candidates.champion)
         error, alarms = self._model.meet(waiting.key, x, y, guess, learn=waiting.learn)
-        self.outlook.settle(said, y)
+        self.outlook.settle(event.id, said, y)
         if waiting.learn:
             self._model.remember_label(waiting.key, waiting.at, checked, y)
         reports.append(self._scored(event.id, y, guess, error, learn=waiting.learn))

@@ -39,22 +39,33 @@ class Outlook:
         return wanted
 
     def note(self, event: Observed, champion: str, guess: Guess) -> float | None:
-        """The champion's prediction, whose label will come later; the probability that it is right, to keep."""
-        served = event.served
-        if self.buyer is not None and served is not None and served.label_wanted is not None:
-            self.buyer.note(served.probabilities, uniforms(event.id), wanted=served.label_wanted)
+        """The champion's prediction, whose label will come later; the probability that it is right, to keep.
+
+        ``None`` where a label, should it come, would be one that was not asked for: who knows why it came.
+        """
+        asked = self._count(event)
         if self.foreseen is None or not guess.probabilities:
             return None
         if champion != self.champion:
             self.champion, self.foreseen = champion, Foreseen()
-        return self.foreseen.note(guess.probabilities[guess.value])
+        foreseen = self.foreseen.note(guess.probabilities[guess.value])
+        return None if asked is False else foreseen
 
-    def settle(self, said: Said, y: Any) -> None:
+    def _count(self, event: Observed) -> bool | None:
+        """Whether the label of this event was asked for, counted against the budget; ``None`` where nothing asks."""
+        served = event.served
+        if self.buyer is None or served is None or served.label_wanted is None:
+            return None
+        self.buyer.note(served.probabilities, uniforms(event.id), wanted=served.label_wanted)
+        return served.label_wanted
+
+    def settle(self, event_id: str, said: Said, y: Any) -> None:
         """The label of a prediction that `note` saw."""
         guess = said.guess
         if self.foreseen is None or said.foreseen is None or said.champion != self.champion or not guess.probabilities:
             return
-        self.foreseen.settle(guess.probabilities[guess.value], said.foreseen, right=guess.value == y)
+        fair = self.buyer is None or self.buyer.is_fair(uniforms(event_id))
+        self.foreseen.settle(guess.probabilities[guess.value], said.foreseen, right=guess.value == y, fair=fair)
 
     def estimated(self) -> Estimated | None:
         """The accuracy of the last predictions as it is foreseen; ``None`` where there are none to foresee."""
