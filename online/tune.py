@@ -52,12 +52,27 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """The mean difference of two errors over the same ``rows``, between ``low`` and ``high`` with 95 % confidence.
+
+    From a t-test on the means of `BLOCKS` blocks: errors that follow one another are not independent.
+    """
+
+    mean: float
+    low: float
+    high: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tuned:
     """What a search found.
 
     ``before`` and ``after`` are mean errors on the rows held out, of the model as declared and with ``settings``: 0 or
-    1 for classes, absolute for numbers. ``score`` is the best value of ``metric`` in the search. ``useless`` features
-    can be left out without a worse error there; ``redundant`` ones say the same as another.
+    1 for classes, absolute for numbers. ``saved`` is the one less the other, row by row, with its interval. ``score``
+    is the best value of ``metric`` in the search, in that metric's own unit. ``useless`` features were not found to
+    help, in the rows searched and with ``settings``; ``redundant`` ones say the same as another. ``left`` are the
+    challengers, which a search neither plays nor changes.
     """
 
     settings: Mapping[str, Any]
@@ -68,8 +83,10 @@ class Tuned:
     trials: int
     searched: int
     held_out: int
-    useless: tuple[str, ...] = ()
+    saved: Difference | None = None
+    useless: tuple[tuple[str, Difference], ...] = ()
     redundant: tuple[tuple[str, str, float], ...] = ()
+    left: tuple[str, ...] = ()
 
 
 def choices(table: Mapping[str, Any]) -> dict[str, Choice]:
@@ -157,23 +174,31 @@ def tune(
         raise TuneError(
             f"{len(rows)} rows with a share of {held_out} held out; allowed are {BLOCKS} or more on each side"
         )
-    searched = rows[:cut]
-    settings, score, done = _search(spec, space, searched, trials, seed, told)
-    useless, redundant = judge_features(spec, searched) if features else ((), ())
-    best = _with(spec, settings)
-    before, after = (_tail_error(model, rows, cut) for model in (spec, best))
+    searched, alone = rows[:cut], _alone(spec)
+    settings, score, done = _search(alone, space, searched, trials, seed, told)
+    best = _with(alone, settings)
+    useless, redundant = judge_features(best, searched) if features else ((), ())
+    before, after = (backtest(model, rows, MemoryLog()).errors[cut:] for model in (alone, best))
     return Tuned(
         settings,
         spec.metrics[0].use.rpartition(".")[2],
         score,
-        before,
-        after,
+        _mean(before),
+        _mean(after),
         done,
         cut,
         len(rows) - cut,
+        _difference(before, after),
         useless,
         redundant,
+        tuple(sorted(spec.challengers)),
     )
+
+
+def _alone(spec: ModelSpec) -> ModelSpec:
+    """The model without its challengers: a switch among them would hide what a setting is worth."""
+    table = {name: given for name, given in spec.source.items() if name not in ("challengers", "comparison")}
+    return model_spec(spec.name, table) if spec.challengers else spec
 
 
 def _search(
@@ -224,17 +249,30 @@ def _with(spec: ModelSpec, settings: Mapping[str, Any]) -> ModelSpec:
         raise TuneError(f"the settings {dict(settings)} make a model that cannot be: {error}") from error
 
 
-def _tail_error(spec: ModelSpec, rows: Sequence[Row], cut: int) -> float:
-    """The mean error on the rows held out, of a model that learned all rows before."""
-    known = [error for error in backtest(spec, rows, MemoryLog()).errors[cut:] if error == error]
+def _mean(errors: Sequence[float]) -> float:
+    known = [error for error in errors if error == error]
     return math.fsum(known) / len(known) if known else math.nan
 
 
-def judge_features(spec: ModelSpec, rows: Sequence[Row]) -> tuple[tuple[str, ...], tuple[tuple[str, str, float], ...]]:
-    """Features that the model could do without: useless ones, and pairs that say the same with their correlation.
+def _difference(first: Sequence[float], second: Sequence[float]) -> Difference | None:
+    """How much larger the first errors are, where both are known; ``None`` where too few are."""
+    differences = [a - b for a, b in zip(first, second, strict=True) if a == a and b == b]
+    size = len(differences) // BLOCKS
+    if not size:
+        return None
+    blocks = [math.fsum(differences[size * n : size * (n + 1)]) / size for n in range(BLOCKS)]
+    found = judged("", blocks, size * BLOCKS, 0.025)
+    return Difference(found.difference, found.low, found.high, found.labels)
 
-    A feature is useless where the model errs no more without it: where a t-test on block means, at 5 %, does not find
-    that it helps.
+
+def judge_features(
+    spec: ModelSpec, rows: Sequence[Row]
+) -> tuple[tuple[tuple[str, Difference], ...], tuple[tuple[str, str, float], ...]]:
+    """Features that the model could do without: useless ones with what was measured of them, and pairs that say the
+    same with their correlation.
+
+    A feature is useless where the model was not found to err more without it: where the interval of the error without
+    it, less that with it, reaches down to 0.
     """
     names = sorted({name for row in rows for name in row.features})
     redundant = tuple(
@@ -247,11 +285,12 @@ def judge_features(spec: ModelSpec, rows: Sequence[Row]) -> tuple[tuple[str, ...
     if len(names) < 2:
         return (), redundant
     errors = backtest(spec, rows, MemoryLog()).errors
-    useless = tuple(n for n in names if n not in doubled and not _helps(spec, rows, n, errors))
-    return useless, redundant
+    measured = [(name, _worse_without(spec, rows, name, errors)) for name in names if name not in doubled]
+    return tuple((name, found) for name, found in measured if found is not None and found.low <= 0.0), redundant
 
 
-def _helps(spec: ModelSpec, rows: Sequence[Row], name: str, errors: Sequence[float]) -> bool:
+def _worse_without(spec: ModelSpec, rows: Sequence[Row], name: str, errors: Sequence[float]) -> Difference | None:
+    """The error without a feature, less that with it; ``None`` where the model cannot be without it."""
     declared = spec.source.get("features")
     table = dict(spec.source)
     if declared is not None:
@@ -261,14 +300,8 @@ def _helps(spec: ModelSpec, rows: Sequence[Row], name: str, errors: Sequence[flo
         needless = model_spec(spec.name, table)
     except SpecError:
         # Another feature is made of it, or a detector watches it.
-        return True
-    without = backtest(needless, fewer, MemoryLog()).errors
-    differences = [w - e for w, e in zip(without, errors, strict=True) if w == w and e == e]
-    size = len(differences) // BLOCKS
-    if not size:
-        return True
-    blocks = [math.fsum(differences[size * n : size * (n + 1)]) / size for n in range(BLOCKS)]
-    return judged(name, blocks, size * BLOCKS, 0.05).verdict == "better"
+        return None
+    return _difference(backtest(needless, fewer, MemoryLog()).errors, errors)
 
 
 def _correlation(rows: Sequence[Row], first: str, second: str) -> float:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from scipy import stats
 
-from online.backtest import Row
+from online.backtest import Row, backtest
+from online.memory_log import MemoryLog
 from online.specs import ModelSpec, model_spec
 from online.tune import Choice, TuneError, choices, placed, tune
 
@@ -14,7 +16,8 @@ PIPELINE = [
     {"use": "preprocessing.StandardScaler"},
     {"use": "linear_model.LogisticRegression", "optimizer": {"use": "optim.SGD", "lr": 0.0001}},
 ]
-SPACE = choices({"pipeline[1].optimizer.lr": {"low": 1e-5, "high": 10.0, "log": True}})
+PATH = "pipeline[1].optimizer.lr"
+SPACE = choices({PATH: {"low": 1e-5, "high": 10.0, "log": True}})
 
 
 def spec(**changes: Any) -> ModelSpec:
@@ -98,7 +101,10 @@ def test_the_search_is_the_same_for_the_same_seed() -> None:
 def test_useless_and_redundant_features_are_named() -> None:
     lively = [PIPELINE[0], PIPELINE[1] | {"optimizer": {"use": "optim.SGD", "lr": 0.1}}]
     found = tune(spec(pipeline=lively), SPACE, rows(1_000), trials=1)
-    assert found.useless == ("idle",)
+    ((name, worse),) = found.useless
+    assert name == "idle"
+    assert worse.low <= 0.0 <= worse.high
+    assert (worse.high - worse.mean, worse.rows) == (pytest.approx(worse.mean - worse.low), 800)
     assert [(a, b) for a, b, _ in found.redundant] == [("twin", "x")]
     assert found.redundant[0][2] == pytest.approx(1.0)
     assert found.settings == {}
@@ -133,8 +139,8 @@ def test_paths_that_lead_nowhere_and_settings_that_cannot_be_are_refused() -> No
 def test_a_feature_that_a_detector_watches_is_kept() -> None:
     declared = {name: {"type": "number"} for name in ("idle", "need", "x", "twin")}
     watched = spec(features=declared, detectors={"idle": {"use": "drift.ADWIN"}})
-    assert "idle" in tune(spec(features=declared), SPACE, rows(), trials=1).useless
-    assert "idle" not in tune(watched, SPACE, rows(), trials=1).useless
+    assert "idle" in dict(tune(spec(features=declared), SPACE, rows(), trials=1).useless)
+    assert "idle" not in dict(tune(watched, SPACE, rows(), trials=1).useless)
 
 
 def test_rows_of_which_none_is_scored_are_refused() -> None:
@@ -146,3 +152,38 @@ def test_rows_of_which_none_is_scored_are_refused() -> None:
 def test_a_first_row_without_a_score_does_not_end_the_search() -> None:
     found = [Row(rows(1)[0].features, None), *rows()]
     assert tune(spec(), SPACE, found, trials=2, features=False).trials == 2
+
+
+def test_what_is_saved_on_the_rows_held_out_has_a_paired_interval() -> None:
+    given = rows(1_000)
+    found = tune(spec(), SPACE, given, trials=6, features=False)
+    assert found.saved is not None
+    # By hand: the differences of the errors of 200 rows, in twenty blocks of ten.
+    best = spec(pipeline=[PIPELINE[0], PIPELINE[1] | {"optimizer": {"use": "optim.SGD", "lr": found.settings[PATH]}}])
+    before, after = (backtest(model, given, MemoryLog()).errors[800:] for model in (spec(), best))
+    blocks = [
+        sum(b - a for b, a in zip(before[n : n + 10], after[n : n + 10], strict=True)) / 10 for n in range(0, 200, 10)
+    ]
+    interval = stats.ttest_1samp(blocks, 0.0).confidence_interval(0.95)
+    assert (found.saved.low, found.saved.high) == pytest.approx((interval.low, interval.high))
+    assert found.saved.mean == pytest.approx(found.before - found.after)
+
+
+def test_challengers_are_left_as_they_are_and_named() -> None:
+    lively = {"pipeline": [{"use": "naive_bayes.GaussianNB"}]}
+    challenged = spec(challengers={"bayes": lively}, comparison={"labels": 20, "switch": "better"})
+    alone, beside = (tune(given, SPACE, rows(), trials=4, features=False) for given in (spec(), challenged))
+    assert beside.left == ("bayes",)
+    assert (alone.settings, alone.score, alone.before, alone.after) == (
+        beside.settings,
+        beside.score,
+        beside.before,
+        beside.after,
+    )
+
+
+def test_features_are_judged_with_the_settings_found() -> None:
+    # As declared the model hardly learns, and no feature could help it.
+    found = tune(spec(), SPACE, rows(1_000), trials=8)
+    assert found.settings[PATH] > 0.01
+    assert [name for name, _ in found.useless] == ["idle"]

@@ -12,7 +12,7 @@ from online.specs import ModelSpec
 from online.tune import TuneError, choices, tune
 from service import manifest as declarations
 from service.commands.backtest import declared, rows_of
-from service.commands.output import CommandError, UsageError, console, finish, percent, shown, table
+from service.commands.output import CommandError, UsageError, console, finish, shown, table
 from service.manifest import ManifestError
 from service.outside.rows import RowError
 
@@ -65,7 +65,7 @@ def run(
     terminal = console()
 
     def told(trial: int, score: float | None) -> None:
-        terminal.print(f"trial {trial} of {trials}, best score {shown(score)}")
+        terminal.print(f"trial {trial} of {trials}, the best so far scores {shown(score)}")
 
     try:
         spec = declared(model, manifest or Path("trimtab.toml"))
@@ -114,13 +114,18 @@ def _show(out: Console, found: Mapping[str, Any]) -> None:
         out.print(table(("setting", "value"), list(found["settings"].items())))
     else:
         out.print("the model as declared was not beaten")
-    before, after = found["before"], found["after"]
-    saved = percent(1.0 - after / before) if before else "–"
-    out.print(
-        f"error on the {found['held_out']:,} rows held out: {shown(before)} as declared, {shown(after)} with these "
-        f"settings, {saved} less"
-    )
-    for name in found["useless"]:
-        out.print(f"the feature {name} does not help")
+    out.print(f"mean error on the {found['held_out']:,} rows held out, which the search never saw:")
+    out.print(f"  {shown(found['before'])} as declared, {shown(found['after'])} with these settings")
+    if found["saved"] is not None:
+        out.print(f"  saved, row by row: {_interval(found['saved'])}")
+    for name, worse in found["useless"]:
+        out.print(f"the feature {name} was not found to help: without it the mean error changed by {_interval(worse)}")
     for first, second, correlation in found["redundant"]:
         out.print(f"the features {first} and {second} say the same, correlation {shown(correlation)}")
+    if found["left"]:
+        out.print(f"left as declared, and not played: the challengers {', '.join(found['left'])}")
+
+
+def _interval(difference: Mapping[str, Any]) -> str:
+    mean, low, high = (f"{difference[name]:+.4f}" for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high} with 95 % confidence, {difference['rows']:,} rows)"
