@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from scipy import stats  # type: ignore[import-untyped]
 
@@ -13,6 +14,11 @@ Errors of models that learn depend on one another. With a fixed number of blocks
 all the same, since each block holds most of what its labels have in common (Glynn and Whitt 1991).
 """
 
+
+DEVIATION = 0.3
+"""The standard deviation of the difference of two errors on one label, for classifiers that disagree on 9 in 100."""
+
+POWER = 0.9
 
 FINDINGS = 100
 
@@ -38,12 +44,18 @@ class Plan:
         if not 0.0 < self.level < 0.5:
             raise ValueError(f"level is {self.level!r}; allowed is a number between 0 and 0.5")
 
+    def announcement(self, rivals: int) -> "Announcement":
+        """What it promises where so many challengers are compared."""
+        level = self.level / max(1, rivals)
+        return Announcement(rivals, level, _errors(level, POWER) * DEVIATION / math.sqrt(self.labels))
+
 
 def announced(
-    difference: float = 0.02, deviation: float = 0.3, level: float = 0.025, power: float = 0.9, rivals: int = 1
+    difference: float = 0.02, deviation: float = DEVIATION, level: float = 0.025, power: float = POWER, rivals: int = 1
 ) -> int:
     """The labels at which a challenger better by ``difference`` is recognised with probability ``power``.
 
+    Of several ``rivals`` each is tested at its share of the level, after Bonferroni, which takes more labels.
     ``deviation`` is the standard deviation of the difference of two errors on one label: for classifiers that disagree
     in a share q of the cases, about √q.
 
@@ -52,8 +64,29 @@ def announced(
     """
     if difference <= 0.0 or deviation <= 0.0:
         raise ValueError(f"difference {difference!r}, deviation {deviation!r}; allowed are positive numbers")
-    t = float(stats.t.ppf(1.0 - level / rivals, BLOCKS - 1) + stats.t.ppf(power, BLOCKS - 1))
-    return math.ceil((t * deviation / difference) ** 2 / BLOCKS) * BLOCKS
+    errors = _errors(level / rivals, power)
+    return math.ceil((errors * deviation / difference) ** 2 / BLOCKS) * BLOCKS
+
+
+def _errors(level: float, power: float) -> float:
+    """How many standard errors a difference must be to be found at this level with this probability."""
+    return float(stats.t.ppf(1.0 - level, BLOCKS - 1) + stats.t.ppf(power, BLOCKS - 1))
+
+
+class Announcement(NamedTuple):
+    """What a comparison of so many rivals promises.
+
+    Attributes:
+        rivals: The challengers that are compared with the champion.
+        level: The probability that a certain one of them is called better although it is not: their common level
+            divided among them, after Bonferroni.
+        difference: The difference of mean errors that is recognised in nine of ten comparisons, between classifiers
+            that disagree on 9 cases in 100.
+    """
+
+    rivals: int
+    level: float
+    difference: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +140,7 @@ class Comparison:
                 self._open[name] = 0.0
         if self.labels < self.plan.labels:
             return []
-        level = self.plan.level / max(1, len(self._blocks))
+        level = self.plan.announcement(len(self._blocks)).level
         found = [judged(name, blocks, self.plan.labels, level) for name, blocks in self._blocks.items()]
         self.findings = [*self.findings, *found][-FINDINGS:]
         self.restart()

@@ -6,7 +6,7 @@ from typing import Any
 
 from river import base, compose, metrics, reco, time_series
 
-from online.comparison import SWITCHES, Plan
+from online.comparison import BLOCKS, SWITCHES, Plan, announced
 from online.components import (
     Component,
     ComponentError,
@@ -134,6 +134,7 @@ def _checked(name: str, path: str, mapping: Mapping[str, Any]) -> ModelSpec:
     unbounded = boolean(mapping, "allow_unbounded", path)
     pipeline = _pipeline(mapping.get("pipeline"), f"{path}.pipeline", task, allow_unbounded=unbounded)
     detectors, signals = _detectors(mapping.get("detectors"), f"{path}.detectors", task, mapping.get("features"))
+    challengers = _challengers(mapping, f"{path}.challengers", task, allow_unbounded=unbounded)
     spec = ModelSpec(
         name=name,
         task=task,
@@ -155,8 +156,8 @@ def _checked(name: str, path: str, mapping: Mapping[str, Any]) -> ModelSpec:
         early=duration(mapping.get("early", 300.0), f"{path}.early") or 0.0,
         signals=signals,
         cooldown=integer(mapping, "cooldown", path, 0, 1_000_000, low=0),
-        challengers=_challengers(mapping, f"{path}.challengers", task, allow_unbounded=unbounded),
-        comparison=_comparison(mapping.get("comparison"), f"{path}.comparison"),
+        challengers=challengers,
+        comparison=_comparison(mapping.get("comparison"), f"{path}.comparison", len(challengers)),
         label_budget=_label_budget(mapping.get("label_budget"), f"{path}.label_budget", task),
         search=_search(mapping.get("search"), f"{path}.search"),
         # What `trimtab tune` may try makes no other model.
@@ -241,19 +242,20 @@ def _challengers(
     return found
 
 
-def _comparison(given: object, path: str) -> Plan:
-    if given is None:
-        return Plan()
+def _comparison(given: object, path: str, rivals: int) -> Plan:
+    """How challengers are compared; where no number of labels is given, it is one that suffices for so many rivals."""
     known = [item.name for item in fields(Plan)]
-    if not isinstance(given, Mapping) or not set(given) <= set(known):
+    table = {} if given is None else given
+    if not isinstance(table, Mapping) or not set(table) <= set(known):
         raise SpecError(path, given, f"a table with any of {', '.join(known)}")
-    labels = integer(given, "labels", path, Plan().labels, 100_000_000)
-    level = number(given.get("level", Plan().level), f"{path}.level") or 0.0
-    switch = choice(given.get("switch", SWITCHES[0]), SWITCHES, f"{path}.switch")
+    level = number(table.get("level", Plan().level), f"{path}.level") or 0.0
+    switch = choice(table.get("switch", SWITCHES[0]), SWITCHES, f"{path}.switch")
+    suggested = announced(level=level, rivals=max(1, rivals)) if 0.0 < level < 0.5 else BLOCKS
+    labels = integer(table, "labels", path, suggested, 100_000_000)
     try:
         return Plan(labels, level, switch)
     except ValueError as error:
-        raise SpecError(path, dict(given), str(error)) from error
+        raise SpecError(path, given, str(error)) from error
 
 
 def _label_budget(given: object, path: str, task: str) -> float | None:

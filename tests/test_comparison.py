@@ -2,12 +2,14 @@
 
 import math
 import random
+from typing import Any
 
 import pytest
 from scipy import stats
 
 from benchmarks.challengers import PAIRS, compared
 from online.comparison import BLOCKS, Comparison, Finding, Plan, announced
+from online.specs import model_spec
 
 
 def told(plan: Plan, shares: tuple[float, float], seed: int) -> Finding:
@@ -68,6 +70,40 @@ def test_it_is_judged_once_for_each_number_of_labels_announced_and_all_is_kept()
 
 def test_more_rivals_need_more_labels() -> None:
     assert announced(0.02, 0.3, rivals=5) > announced(0.02, 0.3) == Plan().labels
+
+
+def test_several_rivals_share_the_level_and_the_labels_announced_are_enough_for_all_of_them() -> None:
+    alone, beside = Plan(announced()), Plan(announced(rivals=4))
+    assert alone.announcement(1).difference == pytest.approx(0.02, abs=1e-4)
+    assert beside.announcement(4).difference == pytest.approx(0.02, abs=1e-4)
+    assert beside.announcement(4).level == 0.025 / 4
+    # What was announced for one recognises less where there are four.
+    assert alone.announcement(4).difference > 0.0225
+
+
+def test_a_model_with_more_challengers_compares_over_more_labels_unless_it_says_how_many() -> None:
+    bayes = {"pipeline": [{"use": "naive_bayes.GaussianNB"}]}
+    table = {"task": "binary", "pipeline": [{"use": "dummy.PriorClassifier"}], "metrics": ["Accuracy"]}
+
+    def labels(count: int, **comparison: Any) -> int:
+        rivals = {f"rival_{number}": bayes for number in range(count)}
+        return model_spec("m", table | {"challengers": rivals, "comparison": comparison}).comparison.labels
+
+    assert [labels(1), labels(4)] == [announced(), announced(rivals=4)]
+    assert labels(4, level=0.1) == announced(level=0.1, rivals=4)
+    assert labels(4, labels=400) == 400
+
+
+def test_any_of_several_equal_rivals_is_called_better_no_oftener_than_the_level_says() -> None:
+    plan, wrong = Plan(labels=200, level=0.05), 0
+    for seed in range(300):
+        chance, comparison = random.Random(seed), Comparison(plan)
+        found: list[Finding] = []
+        while not found:
+            champion, *others = (float(chance.random() < 0.3) for _ in range(6))
+            found = comparison.update(champion, dict(zip("bcdef", others, strict=True)))
+        wrong += any(finding.verdict == "better" for finding in found)
+    assert wrong <= stats.binom.ppf(0.999, 300, 0.05)
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -95,6 +95,9 @@ def run(
     if _is_fruitless(result):
         raise CommandError(f"none of the {result.rows:,} rows of {data} was taken:\n{_refusals(result.refused)}")
     found = {"model": model, "data": data, "log": log, **_summary(result), **_against(spec, result, changes)}
+    if spec.challengers:
+        plan = spec.comparison
+        found["comparison"] = {"labels": plan.labels, **plan.announcement(len(spec.challengers))._asdict()}
     if html is not None:
         facts = {**result.metrics, **result.baseline, **result.counts}
         html.write_text(pictures.page(f"{model} on {data}", facts, result, changes))
@@ -312,6 +315,11 @@ def _show_challengers(out: Console, found: Mapping[str, Any]) -> None:
         for one in found["challengers"]
     ]
     out.print(table(("candidate", *metrics), [champion, *lines]))
+    plan = found["comparison"]
+    out.print(
+        f"judged every {plan['labels']:,} labels, each of {plan['rivals']} at level {shown(plan['level'])}: enough for "
+        f"a difference of {plan['difference']:.4f} between classifiers that disagree on 9 cases in 100"
+    )
     for finding in found["findings"]:
         low, difference, high = (f"{finding[name]:+.4f}" for name in ("low", "difference", "high"))
         out.print(

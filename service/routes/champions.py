@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from online.comparison import Finding
+from online.comparison import Announcement, Finding
 from online.events import Switched, digest, draft_id, encode
 from online.learner import ModelLearner
 from online.log import Conflict, Draft, token
@@ -45,6 +45,9 @@ class ComparisonState(Struct, frozen=True):
     """How far the comparison is: it is judged once, after `announced` labels, at `level`; then the next one begins.
 
     Attributes:
+        promise: For so many rivals, the level at which each of them is tested (the common one divided among them, after
+            Bonferroni), and the difference of mean errors that is recognised in nine of ten comparisons, between
+            classifiers that disagree on 9 cases in 100.
         switch: Who changes the champion: `operator` alone, or also the rule that takes one found `better`.
         switches: The last changes of the champion, the oldest first.
     """
@@ -52,6 +55,7 @@ class ComparisonState(Struct, frozen=True):
     labels: int
     announced: int
     level: float
+    promise: Announcement
     switch: str
     switches: list[SwitchState]
 
@@ -125,6 +129,7 @@ def comparison(learner: ModelLearner) -> ComparisonState | None:
         labels=learner.candidates.comparison.labels,
         announced=plan.labels,
         level=plan.level,
+        promise=plan.announcement(len(learner.spec.challengers)),
         switch=plan.switch,
         switches=[SwitchState(one.champion, one.before, one.actor, one.reason, one.at) for one in switches],
     )
