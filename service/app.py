@@ -4,7 +4,7 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from hashlib import blake2b
 from importlib import metadata
 from typing import Any, cast
@@ -20,6 +20,11 @@ from agents.policy import MAX_SECRET
 from online.log import Blob, Log
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
+from service.access.audit import Action, Sealed
+from service.access.keys import own_keys
+from service.access.ledger import AuditLog, KeyLog
+from service.access.reach import check_reach, is_private
+from service.access.watch import Watch
 from service.deciding.bandits import BanditShelf
 from service.deciding.declarations import Declarations
 from service.deciding.points import Point
@@ -29,6 +34,7 @@ from service.deciding.store import Store, StoreThread
 from service.http import openapi
 from service.http.api import Api
 from service.http.bodies import Bodies
+from service.http.door import Door
 from service.http.guard import Guard
 from service.http.operations import Answer, Call, Endpoint, Gate, Handler, Operation, ShortWay, problem, reply, write
 from service.http.problems import Fault, ProblemError, shown
@@ -36,12 +42,14 @@ from service.http.protocol import Quick
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
 from service.manifest import Manifest, load
+from service.routes.audit import Audit
 from service.routes.bandits import Bandits
 from service.routes.beliefs import Beliefs
 from service.routes.bundles import Bundles
 from service.routes.champions import Champions
 from service.routes.decisions import Decisions
 from service.routes.jobs import Jobs
+from service.routes.keys import Keys
 from service.routes.models import Models
 from service.routes.points import Points
 from service.routes.policies import Policies
@@ -94,22 +102,36 @@ def create(
 
     def make_store() -> Store:
         log = make_log()
-        return Store(log, blob, Registry(log, blob, clock), Declarations(log, manifest))
+        registry, declarations = Registry(log, blob, clock), Declarations(log, manifest)
+        return Store(log, blob, registry, declarations, KeyLog(log, secret), AuditLog(log, secret))
 
     secret = settings.secret.get_secret_value().encode()
+    store, watch = StoreThread(make_store), Watch(make_log, secret)
+    private = is_private(settings)
+    door = Door(lambda: watch.keyring, own_keys(secret), private, _noting(store), clock)
     api = Api(
         serving=Serving(manifest, make_store, secret, clock, NAME),
         writer=Writer(make_log),
-        store=StoreThread(make_store),
+        store=store,
         bandits=BanditShelf(secret),
         archive=StoreThread(make_store, waiting=8),
         telemetry=Telemetry(),
+        watch=watch,
+        door=door,
         secret=drawing_key(secret),
         clock=clock,
     )
     app = application(api)
-    app.guard = Guard(any_host=settings.trust_network)
+    # A page under a name of its own has no key: it can read nothing where the service is not open.
+    app.guard = Guard(any_host=settings.trust_network or not private)
     return app
+
+
+def _noting(store: StoreThread) -> Callable[[Action], Awaitable[Sealed]]:
+    async def note(action: Action) -> Sealed:
+        return await store.ask(lambda own: own.audit.append(action))
+
+    return note
 
 
 def drawing_key(secret: bytes) -> bytes:
@@ -121,19 +143,22 @@ def application(api: Api) -> Application:
     """The routes over an API's parts, which start and end with the application."""
     version = metadata.version("trimtab")
     document = _Document(api, version)
-    described = Operation("GET", "/openapi.json", "This document", document.answer, None, limited=False)
+    described = Operation("GET", "/openapi.json", "This document", document.answer, None, limited=False, scope="read")
     operations = [*operations_of(api), described]
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         api.writer.start()
+        api.watch.start()
         api.serving.start()
+        await api.watch.settle()
         await api.serving.settle()
         # What is there now stays: the collector need not look at River, ONNX Runtime and the routes again and again.
         gc.collect()
         gc.freeze()
         yield
         api.serving.close()
+        api.watch.close()
         api.store.close()
         api.archive.close()
         api.writer.close()
@@ -143,10 +168,10 @@ def application(api: Api) -> Application:
     )
     gate = Gate(IN_FLIGHT)
     app.state.api = api
-    endpoints = _endpoints(operations, gate, Bodies(), api.telemetry)
+    endpoints = _endpoints(operations, gate, Bodies(), api)
     app.short_way = ShortWay({operation.path: endpoints[operation.path] for operation in operations if operation.hot})
     app.router.routes.extend(Route(path, endpoint, methods=endpoint.methods) for path, endpoint in endpoints.items())
-    app.router.routes.append(Route(FEED, System(api).feed, methods=["GET"]))
+    app.router.routes.append(Route(FEED, _guarded(api.door, System(api).feed), methods=["GET"]))
     document.operations = operations
     app.openapi = document.content  # type: ignore[method-assign]  # FastAPI's own way to replace its document
     app.add_exception_handler(404, _not_found)
@@ -173,6 +198,7 @@ def run(settings: Settings) -> None:
     def make_log() -> Log:
         return RedisLog(connect(url, password), window=settings.window)
 
+    check_reach(settings, make_log())
     hand_over_quickly()
     app = create(settings, load(settings.manifest), make_log, RedisBlob(connect(url, password)))
     uvicorn.Server(served_at(app, settings.host, settings.port, settings.log_level)).run()
@@ -199,19 +225,32 @@ def served_at(app: ASGIApp, host: str, port: int, log_level: str = "warning") ->
 def operations_of(api: Api) -> list[Operation]:
     """Everything that can be asked, the hot routes first: routes are tried in this order."""
     hot = (Decisions(api), Predictions(api))
-    looked = (Reports(api), Series(api), Beliefs(api), Bundles(api), System(api))
+    looked = (Reports(api), Series(api), Beliefs(api), Bundles(api), Keys(api), Audit(api), System(api))
     parts = (*hot, Models(api), Champions(api), Policies(api), Points(api), Bandits(api), Jobs(api), *looked)
     operations = [operation for part in parts for operation in part.operations()]
     # An id in the last place matches whatever stands there: `report` and `export` must be tried before it.
     return sorted(operations, key=lambda operation: operation.path.endswith("/{id}"))
 
 
-def _endpoints(operations: list[Operation], gate: Gate, bodies: Bodies, telemetry: Telemetry) -> dict[str, Endpoint]:
+def _guarded(door: Door, stream: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """A stream for those who may read the whole service."""
+
+    async def follow(request: Request) -> Response:
+        try:
+            door.admit("read", {}, request.scope["headers"])
+        except ProblemError as refusal:
+            return _response(refusal)
+        return await stream(request)
+
+    return follow
+
+
+def _endpoints(operations: list[Operation], gate: Gate, bodies: Bodies, api: Api) -> dict[str, Endpoint]:
     """One endpoint for each path, which knows the path's methods."""
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
-    return {path: Endpoint(group, gate, bodies, telemetry) for path, group in by_path.items()}
+    return {path: Endpoint(group, gate, bodies, api.telemetry, api.door) for path, group in by_path.items()}
 
 
 class _Document:
@@ -239,7 +278,9 @@ class _Document:
     def _documented(self, points: list[Point]) -> list[Operation]:
         decide = next(operation for operation in self.operations if operation.path == "/v1/decisions/{point}")
         typed = [openapi.typed(decide, "point", point.name, point.decoder.type, point.example()) for point in points]
-        followed = Operation("GET", FEED, "Follow what happens", cast(Handler, System.feed), None, media_type=EVENTS)
+        followed = Operation(
+            "GET", FEED, "Follow what happens", cast(Handler, System.feed), None, media_type=EVENTS, scope="read"
+        )
         return [*typed, *self.operations, followed]
 
 

@@ -12,6 +12,7 @@ import time
 
 import pytest
 import uvicorn
+from doors import OPEN
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -54,9 +55,9 @@ class Application(Starlette):
     guard = Guard(any_host=False)
 
     def __init__(self):
-        operation = Operation("POST", "/v1/says/{name}", "Say", say, None, request=bytes, most=1_000_000)
+        operation = Operation("POST", "/v1/says/{name}", "Say", say, None, request=bytes, most=1_000_000, scope="none")
         self.telemetry = Telemetry()
-        self.endpoint = Endpoint([operation], Gate(4), Bodies(seconds=0.4), self.telemetry)
+        self.endpoint = Endpoint([operation], Gate(4), Bodies(seconds=0.4), self.telemetry, OPEN)
         self.short_way = ShortWay({operation.path: self.endpoint})
         routes = [Route("/echo", echo, methods=["POST"]), Route("/large", large), Route("/drip", drip)]
         super().__init__(routes=[*routes, Route(operation.path, self.endpoint, methods=["POST"])])

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from online.memory_log import MemoryLog
 from service import settings
+from service.access.keys import Issued, digest
+from service.access.ledger import KeyLog
+from service.access.reach import check_reach
 from service.settings import Settings, SettingsError
 
 SECRET = "0123456789abcdef0123"
@@ -72,9 +76,13 @@ def test_a_short_secret_is_refused_without_being_quoted(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "::", "example.org"])
 def test_an_address_that_others_reach_is_refused_while_there_are_no_keys(host: str) -> None:
-    with pytest.raises(SettingsError, match=r"127\.0\.0\.1"):
-        settings.read(host=host, secret=SECRET)
-    assert settings.read(host=host, secret=SECRET, trust_network=True).host == host
+    log = MemoryLog()
+    with pytest.raises(SettingsError, match=r"TRIMTAB_HOST.*127\.0\.0\.1"):
+        check_reach(settings.read(host=host, secret=SECRET), log)
+    check_reach(settings.read(host=host, secret=SECRET, trust_network=True), log)
+    issued = Issued("k1", digest("s" * 43), ("admin",), (), None, 0.0, "ana", "the first")
+    KeyLog(log, SECRET.encode()).append("k1", issued)
+    check_reach(settings.read(host=host, secret=SECRET), log)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])

@@ -19,9 +19,12 @@ class Action(Struct, frozen=True):
     """What somebody did.
 
     Attributes:
-        verb: Such as `promote`.
+        verb: What the operation is called, such as `Promote`.
         subject: Such as `point:price`; empty for the whole service.
+        actor: Who says that it was them; the key is certain.
         key: Public name of the API key that was used; empty while there are none.
+        digest: SHA-256 of what was asked, hexadecimal. Its text is not kept: it may hold what is secret.
+        details: What else tells one action from another, such as the path.
     """
 
     verb: str
@@ -30,6 +33,7 @@ class Action(Struct, frozen=True):
     reason: str
     at: float
     key: str = ""
+    digest: str = ""
     details: dict[str, Any] = {}
 
 
@@ -67,25 +71,29 @@ def verify(key: bytes, chain: Iterable[Sealed], head: str | None = None) -> Brok
 
     Args:
         chain: Oldest first.
-        head: A seal that was noted earlier (metrics, logs): it must occur in the chain.
+        head: A seal that was noted earlier (metrics, logs), or its first 16 digits: it must occur in the chain.
     """
-    before, expected, seals = ROOT, 1, {ROOT}
-    for entry in chain:
+    entries = list(chain)
+    numbers = {entry.number for entry in entries}
+    before, expected, found = ROOT, 1, head is None or ROOT.startswith(head)
+    for entry in entries:
         if entry.number != expected:
-            return Broken(expected, _misnumbered(entry.number, expected))
+            return Broken(expected, _misnumbered(entry.number, expected, numbers))
         if not hmac.compare_digest(entry.seal, _mac(key, before, entry.number, entry.action)):
             return Broken(expected, f"entry {expected} was edited, or the one before it was replaced")
         before, expected = entry.seal, expected + 1
-        seals.add(before)
-    if head is not None and head not in seals:
+        found = found or before.startswith(head or "")
+    if not found:
         return Broken(expected, f"the chain ends with entry {expected - 1} and lacks the noted head: its tail was cut")
     return None
 
 
-def _misnumbered(found: int, expected: int) -> str:
-    if found > expected:
-        return f"entry {expected} is missing (entry {found} stands in its place): deleted or reordered"
-    return f"entry {found} stands where {expected} belongs: inserted or reordered"
+def _misnumbered(found: int, expected: int, numbers: set[int]) -> str:
+    if found < expected:
+        return f"entry {found} stands where {expected} belongs: inserted"
+    if expected in numbers:
+        return f"entry {found} stands where {expected} belongs, which comes later: reordered"
+    return f"entry {expected} is missing (entry {found} stands in its place): deleted"
 
 
 def _mac(key: bytes, before: str, number: int, action: Action) -> str:

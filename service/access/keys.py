@@ -7,9 +7,13 @@ from hashlib import sha256
 from typing import Literal, TypeAlias, get_args
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 Scope: TypeAlias = Literal["predict", "decide", "ingest", "read", "operate", "admin"]
 SCOPES: tuple[str, ...] = get_args(Scope)
+
+OWN: dict[str, tuple[Scope, ...]] = {"local": ("admin",), "shop": ("predict", "decide", "ingest", "read")}
+"""The service's own keys and what they may do; see `own_token`."""
 
 _MARK = "tt"
 _NOBODY = sha256(b"").hexdigest()
@@ -24,6 +28,8 @@ class Issued(Struct, frozen=True, tag="key-issued/1"):
         scopes: What it may do; `admin` may do everything.
         subjects: The models and points (`model:churn`, `point:price`) it is for; none: all.
         expires: Seconds since 1970; `None`: never.
+        name: What people call it; a key that takes its place keeps the name.
+        rate: Requests a second that each API process lets it make; `None`: any number.
     """
 
     key: str
@@ -34,6 +40,12 @@ class Issued(Struct, frozen=True, tag="key-issued/1"):
     at: float
     actor: str
     reason: str
+    name: str = ""
+    rate: float | None = None
+
+    def allows(self, scope: str, subject: str | None) -> bool:
+        """Whether it may use `scope` on `subject`, as `Keyring.admit` takes them."""
+        return (scope in self.scopes or "admin" in self.scopes) and (not self.subjects or subject in self.subjects)
 
 
 class Ended(Struct, frozen=True, tag="key-ended/1"):
@@ -104,8 +116,7 @@ class Keyring:
         if (old := self.keys.get(event.key)) is None:
             return self
         expires = event.expires if old.expires is None else min(old.expires, event.expires)
-        ended = Issued(old.key, old.digest, old.scopes, old.subjects, expires, old.at, old.actor, old.reason)
-        return Keyring(self.keys | {event.key: ended})
+        return Keyring(self.keys | {event.key: replace(old, expires=expires)})
 
     def admit(self, given: str, scope: str, subject: str | None, now: float) -> Issued:
         """The key behind a token that may use `scope` on `subject`.
@@ -120,14 +131,15 @@ class Keyring:
         Raises:
             DeniedError: It may not.
         """
-        key = self._known(given, now)
+        key = self.known(given, now)
         if scope not in key.scopes and "admin" not in key.scopes:
             raise DeniedError(True, f"this key has the scopes {', '.join(key.scopes)}; this needs {scope}")
         if key.subjects and subject not in key.subjects:
             raise DeniedError(True, f"this key is for {', '.join(key.subjects)} alone")
         return key
 
-    def _known(self, given: str, now: float) -> Issued:
+    def known(self, given: str, now: float) -> Issued:
+        """The key behind a token, whatever it may do. Raises `DeniedError`."""
         mark, _, rest = given.partition("_")
         name, _, secret = rest.partition("_")
         key = self.keys.get(name)
@@ -138,6 +150,25 @@ class Keyring:
         if key.expires is not None and now >= key.expires:
             raise DeniedError(False, "this API key has expired or was revoked: ask for a new one")
         return key
+
+
+def own_token(secret: bytes, name: str) -> str:
+    """The token of a key that the service has without issuing it; who holds its secret can make it.
+
+    Args:
+        secret: The service's own, which authenticates snapshots too: whoever has it has everything.
+        name: One of `OWN`.
+    """
+    return token(name, hmac.new(secret, f"own key {name}".encode(), sha256).hexdigest())
+
+
+def own_keys(secret: bytes) -> Keyring:
+    """The keys that every process of the service knows: of its operator on the spot, and of the demo's traffic."""
+    made = {name: own_token(secret, name).rpartition("_")[2] for name in OWN}
+    return Keyring.of(
+        Issued(name, digest(made[name]), scopes, (), None, 0.0, "trimtab", "made from the service's secret", name)
+        for name, scopes in OWN.items()
+    )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from online.log import Blob, Log, LogUnavailable
+from service.access.ledger import AuditLog, KeyLog
 from service.deciding.declarations import Declarations
 from service.deciding.registry import Registry
 from service.http.problems import ProblemError
@@ -25,6 +26,8 @@ class Store:
     blob: Blob
     registry: Registry
     declarations: Declarations
+    keys: KeyLog
+    audit: AuditLog
 
 
 class StoreThread:

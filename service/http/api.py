@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from service.access.watch import Watch
 from service.deciding.bandits import BanditShelf
 from service.deciding.decide import ServedPoint
 from service.deciding.serving import ServedModel, Serving
 from service.deciding.store import StoreThread
+from service.http.door import Door
 from service.http.problems import invalid, unknown
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
@@ -40,6 +42,8 @@ class Api:
     Attributes:
         bandits: What is served of each bandit; asked in the thread of `store`.
         archive: The thread for long reads, so that they keep nobody else waiting.
+        watch: Knows which keys are good.
+        door: Lets requests in.
         secret: Key of the draws; the same for all replicas, so that they answer alike.
         clock: Seconds since the epoch.
         new_id: Makes ids for what comes without one.
@@ -51,6 +55,8 @@ class Api:
     bandits: BanditShelf
     archive: StoreThread
     telemetry: Telemetry
+    watch: Watch
+    door: Door
     secret: bytes
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = field(default_factory=Ids)

@@ -10,8 +10,11 @@ from service.http.operations import NDJSON, Operation
 from service.http.problems import KINDS, MEDIA_TYPE, Problem
 
 _TEMPLATE = "#/components/schemas/{name}"
-_EVERYWHERE = ("overloaded", "internal", "foreign-page")
-_WITH_BODY = ("malformed-json", "invalid-request", "too-large", "too-slow")
+_EVERYWHERE = ("malformed-request", "too-slow", "head-too-large", "overloaded", "internal", "foreign-page")
+_WITH_KEY = ("unauthorized", "forbidden", "rate-limited", "unavailable")
+_WITH_BODY = ("malformed-json", "invalid-request", "too-large")
+
+_SCHEMES = {"key": {"type": "http", "scheme": "bearer", "description": "An API key; none while none was issued"}}
 
 
 def document(operations: Iterable[Operation], *, version: str) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def document(operations: Iterable[Operation], *, version: str) -> dict[str, Any]
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": _SCHEMES},
     }
 
 
@@ -66,6 +69,7 @@ def _describe(operation: Operation, schemas: Mapping[int, Mapping[str, Any]]) ->
         "x-scope": operation.scope,
         "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
         "responses": _responses(operation, schemas),
+        "security": [{}] if operation.scope == "none" else [{"key": []}, {}],
     }
     if operation.request is not None:
         content: dict[str, Any] = {operation.consumes: _media(schemas[id(operation.request)], operation.example)}
@@ -84,7 +88,8 @@ def _responses(operation: Operation, schemas: Mapping[int, Mapping[str, Any]]) -
     status = str(operation.status)
     media_types = (operation.media_type, *operation.others)
     responses: dict[str, Any] = {status: {"description": "Done", "content": dict.fromkeys(media_types, content)}}
-    kinds = (*operation.problems, *_EVERYWHERE, *(_WITH_BODY if operation.request is not None else ()))
+    keyed = _WITH_KEY if operation.scope != "none" else ()
+    kinds = (*operation.problems, *_EVERYWHERE, *keyed, *(_WITH_BODY if operation.request is not None else ()))
     for kind in sorted(set(kinds), key=lambda kind: (KINDS[kind][0], kind)):
         code, title = KINDS[kind]
         problem = {MEDIA_TYPE: {"schema": schemas[id(Problem)]}}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -17,11 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from service.http.bodies import MOST, Bodies, too_large
 from service.http.decoding import too_wide
+from service.http.door import NEEDS, Caller, Door, Needs, Order
 from service.http.problems import MEDIA_TYPE, Kind, ProblemError, invalid
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-_PATHS = 1024
+_PATHS, _LONGEST = 1024, 512
+_REFUSED = 400
 _JSON_TYPE = (b"content-type", JSON.encode())
 
 _log = logging.getLogger(__name__)
@@ -30,21 +32,26 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Call(NamedTuple):
-    """One request as a handler sees it: the path's names, the query's parameters, the media type and the body."""
+    """One request as a handler sees it: the path's names, the query's parameters, the media type and the body.
+
+    `caller` is whoever asks, `None` while nobody is asked for a key.
+    """
 
     path: Mapping[str, str]
     query: Mapping[str, str]
     media_type: str
     body: bytes
+    caller: Caller | None = None
 
 
 class Answer(NamedTuple):
-    """One response: bytes, their media type, a status."""
+    """One response: bytes, their media type, a status; `about` is what was changed, where the path does not say."""
 
     body: bytes
     status: int = 200
     media_type: str = JSON
     headers: Mapping[str, str] = _NO_HEADERS
+    about: str = ""
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Answer]]
@@ -71,7 +78,7 @@ class Operation:
         answer: The struct of a successful answer; `None` where it is no JSON.
         consumes: The media type of the body.
         problems: The kinds of problem details that it may answer with, besides those of every route.
-        scope: What an API key must hold to be let in.
+        scope: What an API key must hold to be let in; `any` good key, or `none` at all.
         batch: Whether the body may be NDJSON.
         most: Bytes that the body may have.
         others: Media types that an answer may have instead of `media_type`.
@@ -87,7 +94,7 @@ class Operation:
     request: Any = None
     consumes: str = JSON
     problems: tuple[Kind, ...] = ()
-    scope: str = "read"
+    scope: Needs | Literal[""] = ""
     tag: str = "system"
     batch: bool = False
     most: int = MOST
@@ -98,6 +105,17 @@ class Operation:
     others: tuple[str, ...] = ()
     query: tuple[Parameter, ...] = ()
     example: Any = None
+
+    def __post_init__(self) -> None:
+        if self.scope not in NEEDS:
+            raise ValueError(
+                f"{self.method} {self.path} has the scope {self.scope!r}: it needs one of {', '.join(NEEDS)}"
+            )
+
+    @property
+    def audited(self) -> bool:
+        """Whether a person changes something by it: it is in the audit chain before it is answered."""
+        return self.scope in ("operate", "admin") and self.method != "GET"
 
     def tagged(self, tag: str) -> "Operation":
         """The same operation under another heading of the document."""
@@ -147,12 +165,15 @@ class Head(NamedTuple):
 class Endpoint:
     """The ASGI application of one path: reads a bounded body, calls the method's handler, writes its answer."""
 
-    def __init__(self, operations: Iterable[Operation], gate: Gate, bodies: Bodies, observer: Observer) -> None:
+    def __init__(
+        self, operations: Iterable[Operation], gate: Gate, bodies: Bodies, observer: Observer, door: Door
+    ) -> None:
         self._operations = {operation.method: operation for operation in operations}
         self.methods = list(self._operations)
         self._gate = gate
         self._bodies = bodies
         self._observer = observer
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation = self._operations["GET" if scope["method"] == "HEAD" else scope["method"]]
@@ -167,6 +188,7 @@ class Endpoint:
         started = time.perf_counter()
         entered, body = False, b""
         try:
+            caller = self._door.admit(operation.scope, head.path, head.headers)
             if operation.limited:
                 self._gate.enter()
                 entered = True
@@ -174,7 +196,10 @@ class Endpoint:
             if operation.request is not None:
                 body = await self._body(source, length, operation.most)
             query = dict(parse_qsl(head.query.decode("latin-1"), keep_blank_values=True)) if head.query else {}
-            answer = await operation.handler(Call(head.path, query, media_type, body))
+            answer = await operation.handler(Call(head.path, query, media_type, body, caller))
+            if operation.audited and answer.status < _REFUSED:
+                path = operation.path.format_map(head.path)
+                await self._door.record(Order(operation.summary, path, head.path, query, body, answer.about), caller)
         except Exception as error:  # noqa: BLE001 - the last line: a client sees a problem, never a traceback
             refusal = _refusal(operation, error, body)
             self._observer.refusal(operation.path, refusal.kind)
@@ -201,7 +226,7 @@ def _refusal(operation: Operation, error: Exception, body: bytes) -> ProblemErro
         # JSON's integers have no bounds, the log's have 64 bits; nothing has been appended.
         return too_wide(body)
     _log.error("%s %s failed", operation.method, operation.path, exc_info=error)
-    return ProblemError("internal", "The service failed; its log has the reason.")
+    return failure()
 
 
 class ShortWay:
@@ -223,15 +248,22 @@ class ShortWay:
         found = self._endpoints.get((parts[2], *parts[4:]))
         if found is None:
             return None
-        if len(self._known) >= _PATHS:
-            self._known.clear()
-        self._known[path] = found[1], {found[0]: parts[3]}
-        return self._known[path]
+        named = found[1], {found[0]: parts[3]}
+        if len(path) <= _LONGEST:
+            if len(self._known) >= _PATHS:
+                self._known.clear()
+            self._known[path] = named
+        return named
 
 
 def reply(value: Any, status: int = 200) -> Answer:
     """A value as a JSON answer."""
     return Answer(_encode(value), status)
+
+
+def failure() -> ProblemError:
+    """What a client hears of a fault of the service itself: nothing of its insides."""
+    return ProblemError("internal", "The service failed; its log has the reason.")
 
 
 def problem(error: ProblemError) -> Answer:

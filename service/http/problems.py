@@ -8,9 +8,15 @@ MEDIA_TYPE = "application/problem+json"
 _GIVEN_LENGTH = 120
 
 Kind: TypeAlias = Literal[
+    "malformed-request",
     "malformed-json",
     "invalid-request",
     "foreign-page",
+    "unauthorized",
+    "forbidden",
+    "rate-limited",
+    "no-keys",
+    "unknown-key",
     "unknown-route",
     "unknown-model",
     "unknown-bandit",
@@ -23,6 +29,7 @@ Kind: TypeAlias = Literal[
     "conflict",
     "too-large",
     "too-slow",
+    "head-too-large",
     "overloaded",
     "not-learned-yet",
     "unavailable",
@@ -30,9 +37,15 @@ Kind: TypeAlias = Literal[
 ]
 
 KINDS: dict[Kind, tuple[int, str]] = {
+    "malformed-request": (400, "The request is not HTTP as it should be"),
     "malformed-json": (400, "The body is not valid JSON"),
     "invalid-request": (422, "The request does not fit what is declared"),
     "foreign-page": (403, "Pages of others may not use this service"),
+    "unauthorized": (401, "An API key is needed"),
+    "forbidden": (403, "This API key is for something else"),
+    "rate-limited": (429, "This API key asks too often"),
+    "no-keys": (404, "The service has no API keys"),
+    "unknown-key": (404, "No such API key"),
     "unknown-route": (404, "There is nothing at this address"),
     "unknown-model": (404, "No such model"),
     "unknown-bandit": (404, "No such bandit"),
@@ -44,7 +57,8 @@ KINDS: dict[Kind, tuple[int, str]] = {
     "not-allowed-method": (405, "This address does not answer that method"),
     "conflict": (409, "The request disagrees with what is stored"),
     "too-large": (413, "The body is too large"),
-    "too-slow": (408, "The body did not arrive in time"),
+    "too-slow": (408, "The request did not arrive in time"),
+    "head-too-large": (431, "The head of the request is too large"),
     "overloaded": (429, "Too many requests are waiting"),
     "not-learned-yet": (503, "The model has not learned that entry yet"),
     "unavailable": (503, "The log is out of reach"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import threading
 import time
@@ -14,6 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+
+KEY = "TRIMTAB_KEY"
 
 _AT_ONCE = 16
 _TIMEOUT_S = 10.0
@@ -78,21 +81,26 @@ class Client:
     the service says so.
 
     Args:
-        key: API key, sent as a bearer token; empty for none.
+        key: API key, sent as a bearer token; empty for none, `None` for the one in the environment variable
+            `TRIMTAB_KEY`.
     """
 
-    def __init__(self, url: str, patience_s: float, stop: Stop, key: str = "") -> None:
+    def __init__(self, url: str, patience_s: float, stop: Stop, key: str | None = None) -> None:
         self.url = url
         self.retries = 0
         self._patience_s = patience_s
         self._stop = stop
-        self._connections = _Connections(url, key)
+        self._connections = _Connections(url, os.environ.get(KEY, "") if key is None else key)
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="client")
 
     async def close(self) -> None:
         """Close its connections."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._connections.close()
+
+    async def delete(self, path: str) -> Any:
+        """The answer to a DELETE, decoded. Raises as `post` does."""
+        return _decoded(await self._call("DELETE", path))
 
     async def get(self, path: str) -> Any:
         """The answer to a GET, decoded. Raises as `post` does."""

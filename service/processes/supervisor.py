@@ -14,6 +14,11 @@ from typing import Protocol
 import httpx
 from pydantic import SecretStr
 
+from online.redis_client import connect
+from online.redis_log import RedisLog
+from service.access.keys import OWN, own_token
+from service.access.reach import check_reach, is_private
+from service.outside.client import KEY
 from service.processes.children import CANNOT_START, Child, Program, tied
 from service.processes.embedded import EmbeddedError, EmbeddedRedis, find_server
 from service.processes.folder import DataFolder, FolderInUseError
@@ -79,6 +84,8 @@ def up(settings: Settings, plan: Plan, terminal: Terminal) -> int:
             settings = settings.model_copy(
                 update={"redis": server.url, "redis_password": SecretStr(server.password)},
             )
+        if not is_private(settings):
+            check_reach(settings, RedisLog(connect(settings.redis or "", _secret_of(settings.redis_password))))
         fleet = Fleet(server, terminal)
         stack.callback(fleet.stop, lambda: len(asked) > 1)
         services = {program.name: program for program in _services(settings)}
@@ -93,6 +100,10 @@ def up(settings: Settings, plan: Plan, terminal: Terminal) -> int:
         if asked:
             terminal.say("trimtab", "stopping; everything is stored, and the next start goes on from here")
         return fleet.status
+
+
+def _secret_of(value: SecretStr | None) -> str | None:
+    return None if value is None else value.get_secret_value()
 
 
 def _take(path: Path, stack: ExitStack) -> DataFolder:
@@ -147,11 +158,14 @@ def _services(settings: Settings) -> Iterable[Program]:
 
 
 def _guests(settings: Settings, guests: Mapping[str, Sequence[str]]) -> Iterable[Program]:
-    # A guest is a client like any other: it gets the address, what is meant for it by name, and none of the secrets.
+    # A guest is a client like any other: it gets the address, what is meant for it by name, a key of its own where
+    # there is one, and none of the secrets.
+    secret = settings.secret.get_secret_value().encode()
     foreign = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
     for name, arguments in guests.items():
         meant = {key: value for key, value in os.environ.items() if key.startswith(f"{_OWN}{name.upper()}_")}
-        environment = {**foreign, **meant, "PYTHONUNBUFFERED": "1"}
+        key = {KEY: own_token(secret, name)} if name in OWN else {}
+        environment = {**foreign, **meant, **key, "PYTHONUNBUFFERED": "1"}
         filled = [argument.replace("{url}", settings.url) for argument in arguments]
         log = settings.data / "logs" / f"{name}.log"
         yield Program(name, command(*filled), environment, log, nice=_NICE.get(name, 0), once=True)

@@ -214,8 +214,16 @@ class Bandits:
         operations = [
             Operation("POST", f"{base}/choose", "Choose an arm", self.choose, ChooseAnswer, **choose),
             Operation("POST", f"{base}/rewards", "Send a reward", self.reward, WriteAnswer, **reward),
-            Operation("GET", "/v1/bandits", "List bandits", self.listed, BanditsAnswer, problems=("unavailable",)),
-            Operation("GET", base, "Describe a bandit", self.describe, BanditDescription, **read),
+            Operation(
+                "GET",
+                "/v1/bandits",
+                "List bandits",
+                self.listed,
+                BanditsAnswer,
+                problems=("unavailable",),
+                scope="read",
+            ),
+            Operation("GET", base, "Describe a bandit", self.describe, BanditDescription, **read, scope="read"),
             Operation("PUT", f"{base}/arms/{{arm}}", "Offer an arm", self.offer, WriteAnswer, **arm),
             Operation("DELETE", f"{base}/arms/{{arm}}", "Retire an arm", self.retire, WriteAnswer, **arm),
         ]

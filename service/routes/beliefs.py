@@ -176,7 +176,9 @@ class Beliefs:
         stored: tuple[Kind, ...] = ("unknown-point", "unavailable")
         base = "/v1/points/{point}"
         operations = [
-            Operation("GET", f"{base}/beliefs", "What is believed", self.beliefs, BeliefsAnswer, problems=known),
+            Operation(
+                "GET", f"{base}/beliefs", "What is believed", self.beliefs, BeliefsAnswer, problems=known, scope="read"
+            ),
             Operation(
                 "GET",
                 f"{base}/exploration",
@@ -184,7 +186,16 @@ class Beliefs:
                 self.exploration,
                 ExplorationAnswer,
                 problems=known,
+                scope="read",
             ),
-            Operation("GET", f"{base}/adaptation", "The loop", self.adaptation, AdaptationAnswer, problems=stored),
+            Operation(
+                "GET",
+                f"{base}/adaptation",
+                "The loop",
+                self.adaptation,
+                AdaptationAnswer,
+                problems=stored,
+                scope="read",
+            ),
         ]
         return [operation.tagged("points") for operation in operations]

@@ -179,10 +179,12 @@ class Bundles:
         base = "/v1/policies/{point}/bundles/{digest}"
         asked: dict[str, Any] = {"problems": (*problems, "invalid-request")}
         return [
-            Operation("GET", base, "Look at a bundle", self.card, BundleAnswer, problems=problems).tagged("policies"),
-            Operation("GET", f"{base}/map", "A policy as a map", self.map, MapAnswer, query=axes, **asked).tagged(
+            Operation("GET", base, "Look at a bundle", self.card, BundleAnswer, problems=problems, scope="read").tagged(
                 "policies"
             ),
+            Operation(
+                "GET", f"{base}/map", "A policy as a map", self.map, MapAnswer, query=axes, **asked, scope="read"
+            ).tagged("policies"),
             Operation(
                 "GET",
                 "/v1/points/{point}/worth",
@@ -191,6 +193,7 @@ class Bundles:
                 WorthAnswer,
                 query=(which,),
                 **asked,
+                scope="read",
             ).tagged("points"),
         ]
 

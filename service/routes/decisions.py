@@ -360,7 +360,7 @@ class Decisions:
             Operation("POST", base, "Decide", self.decide, DecisionAnswer, query=(full,), **decide),
             Operation("POST", f"{base}/outcomes", "Report outcomes", self.outcomes, BatchAnswer, batch=True, **outcome),
             Operation("POST", f"{base}/activate", "Activate", self.activate, WriteAnswer, **activate),
-            Operation("GET", f"{base}/{{id}}", "Look a decision up", self.trace, Trace, **trace),
+            Operation("GET", f"{base}/{{id}}", "Look a decision up", self.trace, Trace, **trace, scope="read"),
         ]
         return [operation.tagged("decisions") for operation in operations]
 

@@ -39,8 +39,8 @@ class Jobs:
         one = "/v1/jobs/{job}"
         problems: tuple[Kind, ...] = ("unknown-job", "unavailable")
         operations = [
-            Operation("GET", "/v1/jobs", "List jobs", self.listed, JobsAnswer, problems=("unavailable",)),
-            Operation("GET", one, "Look at a job", self.describe, Job, problems=problems),
+            Operation("GET", "/v1/jobs", "List jobs", self.listed, JobsAnswer, problems=("unavailable",), scope="read"),
+            Operation("GET", one, "Look at a job", self.describe, Job, problems=problems, scope="read"),
             Operation("DELETE", one, "Cancel a job", self.cancel, Job, problems=problems, scope="operate"),
         ]
         return [operation.tagged("jobs") for operation in operations]

@@ -306,14 +306,18 @@ class Models:
         end: dict[str, Any] = {**stored, "scope": "admin", "query": why}
         again = f"{base}/rejects/{{entry}}/replay"
         operations = [
-            Operation("GET", "/v1/models", "List models", self.listed, ModelsAnswer),
-            Operation("GET", base, "Describe a model", self.describe, ModelDescription, **read),
+            Operation("GET", "/v1/models", "List models", self.listed, ModelsAnswer, scope="read"),
+            Operation("GET", base, "Describe a model", self.describe, ModelDescription, **read, scope="read"),
             Operation("PUT", base, "Declare a model", self.declare, ModelDescription, request=TABLE, **put),
             Operation("DELETE", base, "End a model", self.end, WriteAnswer, **end),
-            Operation("GET", f"{base}/alarms", "List drift alarms", self.alarms, AlarmsAnswer, **read),
-            Operation("GET", f"{base}/rebuild", "Follow a rebuild", self.rebuild, RebuildAnswer, **stored),
-            Operation("GET", f"{base}/sources", "List sources", self.sources, SourcesAnswer, **stored),
-            Operation("GET", f"{base}/rejects", "List rejected entries", self.rejects, RejectsAnswer, **rejects),
+            Operation("GET", f"{base}/alarms", "List drift alarms", self.alarms, AlarmsAnswer, **read, scope="read"),
+            Operation(
+                "GET", f"{base}/rebuild", "Follow a rebuild", self.rebuild, RebuildAnswer, **stored, scope="read"
+            ),
+            Operation("GET", f"{base}/sources", "List sources", self.sources, SourcesAnswer, **stored, scope="read"),
+            Operation(
+                "GET", f"{base}/rejects", "List rejected entries", self.rejects, RejectsAnswer, **rejects, scope="read"
+            ),
             Operation("POST", again, "Bring an entry back", self.replay, WriteAnswer, request=ReplayOrder, **replay),
         ]
         return [operation.tagged("models") for operation in operations]

@@ -136,8 +136,16 @@ class Points:
         end: dict[str, Any] = {"problems": ("unknown-point", "unavailable"), "scope": "admin", "query": why}
         base = "/v1/points/{point}"
         operations = [
-            Operation("GET", "/v1/points", "List points", self.listed, PointsAnswer),
-            Operation("GET", base, "Describe a point", self.describe, PointDescription, problems=("unknown-point",)),
+            Operation("GET", "/v1/points", "List points", self.listed, PointsAnswer, scope="read"),
+            Operation(
+                "GET",
+                base,
+                "Describe a point",
+                self.describe,
+                PointDescription,
+                problems=("unknown-point",),
+                scope="read",
+            ),
             Operation("PUT", base, "Declare a point", self.declare, PointDescription, request=TABLE, **put),
             Operation("DELETE", base, "End a point", self.end, WriteAnswer, **end),
         ]

@@ -13,6 +13,7 @@ from agents.foreign import packed
 from agents.probe import probe
 from online.events import Released
 from service.deciding.jobs import Job
+from service.deciding.point_bandits import is_bandit
 from service.deciding.points import Identifier, Point
 from service.deciding.registry import Registered
 from service.deciding.releases import Hold, Mode, Release, ReleaseError, promotion, rollback
@@ -27,7 +28,8 @@ _SCHEMA = {"type": "string", "format": "binary", "description": "A bundle, as `t
 
 Step: TypeAlias = Callable[[list[Release]], Release]
 Reason = Annotated[str, Meta(min_length=1, max_length=1000)]
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Named = Annotated[str, Meta(pattern="^([0-9a-f]{64}|bandit:[a-z][a-z0-9_-]{0,62})$")]
+"""A registered bundle's digest, or one of the point's bandits."""
 
 
 class Order(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -39,9 +41,9 @@ class Order(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class PromoteOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Makes a bundle serve: the one named, else the candidate."""
+    """Makes a policy serve: the bundle or the bandit (`bandit:NAME`) that is named, else the candidate."""
 
-    digest: Digest | None = None
+    digest: Named | None = None
 
 
 class RollbackOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,13 +54,13 @@ class ModeOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Changes how a point is served.
 
     Attributes:
-        digest: For `shadow` and `canary` the candidate, in the other modes the bundle that is to be the incumbent;
-            where left out, the one that is there.
+        digest: For `shadow` and `canary` the candidate, in the other modes the bundle, or the bandit, that is to be
+            the incumbent; where left out, the one that is there.
         share: The candidate's share of the units in `canary`; the manifest's, where left out.
     """
 
     mode: Mode
-    digest: Digest | None = None
+    digest: Named | None = None
     share: Annotated[float, Meta(gt=0, lt=1)] | None = None
 
 
@@ -99,12 +101,17 @@ class PolicySummary(Struct, frozen=True):
 
 
 class PoliciesAnswer(Struct, frozen=True):
-    """What serves a point, and what could; `held` says who keeps the service from releasing anything by itself."""
+    """What serves a point, and what could; `held` says who keeps the service from releasing anything by itself.
+
+    Attributes:
+        bandits: Name → rewards learned, of the bandits that may be released as bundles are.
+    """
 
     point: str
     release: Release
     policies: list[PolicySummary]
     held: Hold | None
+    bandits: dict[str, int] = {}
 
 
 class CurveAnswer(Struct, frozen=True):
@@ -156,11 +163,12 @@ class Policies:
     async def listed(self, call: Call) -> Answer:
         """What serves the point, and every bundle that was registered for it, the newest first."""
         point = self._point(call)
+        bandits = {name: one.bandit.rewards for name, one in self._api.point(point.name).bandits.items()}
 
         def look(store: Store) -> PoliciesAnswer:
             release = store.registry.current(point.name, point.spec.mode)
             policies = [_summary(bundle, release) for bundle in store.registry.bundles(point.name)]
-            return PoliciesAnswer(point.name, release, policies, store.registry.held(point.name))
+            return PoliciesAnswer(point.name, release, policies, store.registry.held(point.name), bandits)
 
         return reply(await self._api.store.ask(look))
 
@@ -206,7 +214,7 @@ class Policies:
             raise ProblemError("invalid-request", f"{error}.", Fault("card", allowed)) from None
 
     async def promote(self, call: Call) -> Answer:
-        """Makes a bundle serve the point, live: the one named, else the candidate."""
+        """Makes a policy serve the point, live: the bundle or the bandit that is named, else the candidate."""
         point, order = self._point(call), self._promote.decode(call.body)
         await self._known(point, order.digest)
         return await self._release(point, order, lambda history: promotion(history, order.digest))
@@ -256,8 +264,15 @@ class Policies:
         return self._api.point(call.path["point"]).point
 
     async def _known(self, point: Point, digest: str | None) -> None:
-        """Refuses a digest that was never registered for the point."""
-        if digest is not None:
+        """Refuses a policy that the point does not have: a digest never registered, a bandit not declared."""
+        if digest is None:
+            return
+        if is_bandit(digest):
+            known = tuple(self._api.point(point.name).bandits)
+            if digest not in known:
+                detail = f"{point.name!r} has no {digest}; it has {', '.join(known) or 'no bandits'}."
+                raise ProblemError("unknown-policy", detail, Fault("digest", "one of its bandits", digest, known))
+        else:
             await self._registered(point, digest)
 
     async def _registered(self, point: Point, digest: str) -> Registered:
@@ -316,9 +331,13 @@ class Policies:
         mode = {**ordered, "request": ModeOrder, "example": {"mode": "live", "reason": "trial is over"}}
         train = {**ordered, "request": TrainOrder, "status": 202}
         return [
-            Operation("GET", base, "List policies", self.listed, PoliciesAnswer, **looked),
-            Operation("GET", f"{base}/releases", "List releases", self.releases, ReleasesAnswer, **looked),
-            Operation("GET", f"{base}/{{digest}}/curve", "Learning curve", self.curve, CurveAnswer, **curve),
+            Operation("GET", base, "List policies", self.listed, PoliciesAnswer, **looked, scope="read"),
+            Operation(
+                "GET", f"{base}/releases", "List releases", self.releases, ReleasesAnswer, **looked, scope="read"
+            ),
+            Operation(
+                "GET", f"{base}/{{digest}}/curve", "Learning curve", self.curve, CurveAnswer, **curve, scope="read"
+            ),
             Operation("POST", base, "Register a bundle", self.register, RegisteredAnswer, **register),
             Operation("POST", f"{base}/import", "Import a model", self.bring, RegisteredAnswer, **bring),
             Operation("POST", f"{base}/promote", "Promote", self.promote, Release, request=PromoteOrder, **ordered),

@@ -67,8 +67,12 @@ class Reports:
         kind = Parameter("format", {"type": "string", "enum": list(_FORMATS), "default": "parquet"}, "The format")
         base, report, export_ = "/v1/decisions/{point}", self.report, self.export
         problems: tuple[Kind, ...] = ("unknown-point", "invalid-request", "unavailable")
-        asked = Operation("GET", f"{base}/report", "Report", report, PointReport, query=(last,), problems=problems)
-        taken = Operation("GET", f"{base}/export", "Export", export_, None, query=(last, kind), problems=problems)
+        asked = Operation(
+            "GET", f"{base}/report", "Report", report, PointReport, query=(last,), problems=problems, scope="read"
+        )
+        taken = Operation(
+            "GET", f"{base}/export", "Export", export_, None, query=(last, kind), problems=problems, scope="read"
+        )
         return [
             asked.tagged("decisions"),
             replace(taken, tag="decisions", media_type=export.PARQUET, others=(export.CSV,)),

@@ -184,7 +184,14 @@ class Series:
         point, model = "/v1/points/{point}", "/v1/models/{model}"
         return [
             Operation(
-                "GET", f"{point}/series", "A point over time", self.point, PointSeries, problems=of_point, **told
+                "GET",
+                f"{point}/series",
+                "A point over time",
+                self.point,
+                PointSeries,
+                problems=of_point,
+                **told,
+                scope="read",
             ).tagged("points"),
             Operation(
                 "GET",
@@ -194,9 +201,17 @@ class Series:
                 LatestAnswer,
                 problems=of_point,
                 query=(last,),
+                scope="read",
             ).tagged("points"),
             Operation(
-                "GET", f"{model}/series", "A model over time", self.model, ModelSeries, problems=of_model, **told
+                "GET",
+                f"{model}/series",
+                "A model over time",
+                self.model,
+                ModelSeries,
+                problems=of_model,
+                **told,
+                scope="read",
             ).tagged("models"),
         ]
 

@@ -189,11 +189,22 @@ class System:
         """What can be asked about the service."""
         away: tuple[Kind, ...] = ("unavailable",)
         return [
-            Operation("GET", "/v1/system", "Look at everything", self.system, SystemAnswer),
-            Operation("GET", "/health/live", "Is it alive?", self.live, Health, limited=False),
-            Operation("GET", "/health/ready", "Is it ready?", self.ready, Health, limited=False, problems=away),
-            Operation("GET", "/metrics", "Metrics", self.metrics, None, limited=False, media_type=telemetry.MEDIA_TYPE),
-            Operation("GET", "/", "The status page", self.page, None, limited=False, media_type=HTML),
+            Operation("GET", "/v1/system", "Look at everything", self.system, SystemAnswer, scope="read"),
+            Operation("GET", "/health/live", "Is it alive?", self.live, Health, limited=False, scope="none"),
+            Operation(
+                "GET", "/health/ready", "Is it ready?", self.ready, Health, limited=False, problems=away, scope="none"
+            ),
+            Operation(
+                "GET",
+                "/metrics",
+                "Metrics",
+                self.metrics,
+                None,
+                limited=False,
+                media_type=telemetry.MEDIA_TYPE,
+                scope="read",
+            ),
+            Operation("GET", "/", "The status page", self.page, None, limited=False, media_type=HTML, scope="none"),
         ]
 
 
