@@ -24,9 +24,10 @@ from online.events import (
     decode,
     digest,
 )
-from online.fold import Parts, Place, Poisoned, Stale, reject_field, rejection
+from online.fold import Parts, Place, Poisoned, Stale
 from online.log import Entry, EntryId
 from online.pending import Pending, Waiting
+from online.rejects import Rejects
 
 LAYOUT = 1
 CEILING = 1_000_000
@@ -70,7 +71,7 @@ class BanditLearner:
         self.earned: dict[str, Earned] = {}
         self.pending = 0
         self._open = Pending(_Open, CEILING)
-        self._index: dict[str, bytes | None] = {}
+        self._rejects = Rejects()
 
     @property
     def learned(self) -> int:
@@ -119,8 +120,7 @@ class BanditLearner:
             case Armed(arm=arm):
                 self.bandit.retire(arm)
             case Replayed():
-                self._index[f"reject:{event.entry}"] = None
-                self._fold(entry, decode(event.event), reports)
+                self._fold(entry, self._rejects.bring_back(event), reports)
             case Ticked():
                 pass
             case _:
@@ -165,11 +165,7 @@ class BanditLearner:
         return [*self.place.follow(entry), self._set_aside(entry, reason, field)]
 
     def _set_aside(self, entry: Entry, reason: str, field: str | None = None) -> Rejected:
-        self.place.rejected += 1
-        rejected = rejection(entry, reason, field)
-        name, data = reject_field(rejected)
-        self._index[name] = data
-        return rejected
+        return self._rejects.add(self.place, entry, reason, field)
 
     def dump(self) -> bytes:
         """The snapshot: everything but the parts."""
@@ -197,8 +193,7 @@ class BanditLearner:
 
     def index(self) -> dict[str, bytes | None]:
         """The index fields that changed since this was asked last."""
-        changed, self._index = self._index, {}
-        return changed
+        return self._rejects.changes()
 
     def oldest(self) -> EntryId | None:
         """None: what a reward teaches is kept with the choice that waits for it."""

@@ -31,10 +31,11 @@ from online.events import (
     scoped_id,
 )
 from online.features import FeatureError, Schema
-from online.fold import Parts, Place, Stale, reject_field, rejection
+from online.fold import Parts, Place, Stale
 from online.log import Entry, EntryId
 from online.model import Model, Prediction
 from online.outlook import Outlook
+from online.rejects import Rejects
 from online.specs import ModelSpec
 from online.tasks import Guess, LabelError
 from online.unlabelled import Done, Said, Unlabelled
@@ -59,7 +60,7 @@ class ModelLearner:
         self._counts = {"labelled": 0, "defaulted": 0, "late": 0}
         wait = float("inf") if spec.label_wait is None else spec.label_wait
         self._unlabelled = Unlabelled(wait, spec.early, spec.pending)
-        self._index: dict[str, bytes | None] = {}
+        self._rejects = Rejects()
         self._made_by = _made_by(spec)
         self._size = 0
 
@@ -331,14 +332,10 @@ class ModelLearner:
 
     def _replay(self, entry: Entry, event: Replayed, reports: list[Report]) -> None:
         try:
-            again = decode(event.event)
+            again = self._rejects.bring_back(event)
         except EventError as error:
             reports.append(self._set_aside(entry, str(error), "event"))
             return
-        if isinstance(again, Replayed):
-            reports.append(self._set_aside(entry, "a replay of a replay", "event"))
-            return
-        self._index[f"reject:{event.entry}"] = None
         self._fold(entry, again, reports)
 
     def _warn(self, entry: Entry, alarms: list[Alarm], reports: list[Report]) -> None:
@@ -363,11 +360,7 @@ class ModelLearner:
         return reports
 
     def _set_aside(self, entry: Entry, reason: str, field: str | None = None) -> Rejected:
-        self.place.rejected += 1
-        rejected = rejection(entry, reason, field)
-        name, data = reject_field(rejected)
-        self._index[name] = data
-        return rejected
+        return self._rejects.add(self.place, entry, reason, field)
 
     def dump(self) -> bytes:
         """The snapshot: everything but the parts."""
@@ -403,8 +396,7 @@ class ModelLearner:
 
     def index(self) -> dict[str, bytes | None]:
         """The index fields that changed since this was asked last."""
-        changed, self._index = self._index, {}
-        return changed
+        return self._rejects.changes()
 
     def oldest(self) -> EntryId | None:
         """The oldest prediction that waits for its label."""
