@@ -84,6 +84,11 @@ class Bandit:
         """The arms offered, in the order they were added."""
         return tuple(name for name, arm in self._arms.items() if arm.offered)
 
+    @property
+    def retired(self) -> tuple[str, ...]:
+        """The arms offered no more, which keep what they learned."""
+        return tuple(name for name, arm in self._arms.items() if not arm.offered)
+
     def add(self, name: str) -> None:
         """Offer an arm: a new one, or one that was retired, with what it had learned.
 

@@ -29,8 +29,10 @@ from online.log import Entry, EntryId
 from online.pending import Pending, Waiting
 from online.rejects import Rejects
 
-LAYOUT = 1
+LAYOUT = 2
 CEILING = 1_000_000
+HISTORY = 100
+"""Changes of arms that are remembered."""
 
 
 class _Open(Waiting, kw_only=True):
@@ -43,32 +45,57 @@ class _Open(Waiting, kw_only=True):
 
 @dataclass(slots=True)
 class Earned:
-    """What an arm earned; ``weight`` and ``weighted`` sum 1/p and reward/p over choices of known probability p."""
+    """What an arm earned.
+
+    ``weight``, ``weighted`` and ``squares`` sum 1/p, reward/p and 1/p² over choices of known probability p.
+    """
 
     rewards: int = 0
     total: float = 0.0
     weight: float = 0.0
     weighted: float = 0.0
+    squares: float = 0.0
+
+    def add(self, reward: float, propensity: float | None) -> None:
+        """One more reward."""
+        self.rewards += 1
+        self.total += reward
+        if propensity is not None:
+            self.weight += 1.0 / propensity
+            self.weighted += reward / propensity
+            self.squares += 1.0 / propensity**2
 
     @property
     def mean(self) -> float | None:
-        """The mean reward where the arm was taken."""
+        """The mean reward where the arm was taken: that of the cases it was chosen for, not of all."""
         return self.total / self.rewards if self.rewards else None
 
     @property
     def value(self) -> float | None:
-        """What always taking it would have earned: self-normalised inverse propensity (Swaminathan, Joachims 2015)."""
+        """What always taking it would have earned: self-normalised inverse propensity (Swaminathan, Joachims 2015).
+
+        A ratio of two means: consistent, with a bias of the order of one over `effective`.
+        """
         return self.weighted / self.weight if self.weight else None
+
+    @property
+    def effective(self) -> float | None:
+        """How many even-handed choices `value` is worth (Kish 1965): few where rewards had small propensities."""
+        return self.weight**2 / self.squares if self.squares else None
 
 
 class BanditLearner:
-    """The fold of a bandit. ``bandit`` may be asked of any learner, also of one loaded from a snapshot alone."""
+    """The fold of a bandit. ``bandit`` may be asked of any learner, also of one loaded from a snapshot alone.
+
+    ``earned`` is by arm, ``history`` the last changes of the arms offered, the oldest first.
+    """
 
     def __init__(self, spec: BanditSpec) -> None:
         self.spec = spec
         self.place = Place()
         self.bandit = Bandit(spec.arms, spec.explore, construct(spec.model))
         self.earned: dict[str, Earned] = {}
+        self.history: list[Armed] = []
         self.pending = 0
         self._open = Pending(_Open, CEILING)
         self._rejects = Rejects()
@@ -115,16 +142,22 @@ class BanditLearner:
                 self._open.put(event.id, held)
             case Rewarded():
                 self._take_reward(event, reports)
-            case Armed(arm=arm, offered=True):
-                self.bandit.add(arm)
-            case Armed(arm=arm):
-                self.bandit.retire(arm)
+            case Armed():
+                self._change_arms(event)
             case Replayed():
                 self._fold(entry, self._rejects.bring_back(event), reports)
             case Ticked():
                 pass
             case _:
                 raise EventError(f"a bandit learns nothing from a {type(event).__name__!r} event")
+
+    def _change_arms(self, event: Armed) -> None:
+        """Offer an arm, or no more. Raises `BanditError`."""
+        if event.offered:
+            self.bandit.add(event.arm)
+        else:
+            self.bandit.retire(event.arm)
+        self.history = [*self.history[1 - HISTORY :], event]
 
     def _take_reward(self, event: Rewarded, reports: list[Report]) -> None:
         held = self._open.get(event.decision)
@@ -142,12 +175,7 @@ class BanditLearner:
             raise
         except Exception as error:  # River's classes raise anything, and have changed on the way
             raise Poisoned(f"learning failed: {type(error).__name__}: {error}"[:200]) from error
-        earned = self.earned.setdefault(held.arm, Earned())
-        earned.rewards += 1
-        earned.total += reward
-        if held.propensity is not None:
-            earned.weight += 1.0 / held.propensity
-            earned.weighted += reward / held.propensity
+        self.earned.setdefault(held.arm, Earned()).add(reward, held.propensity)
 
     def _end_waits(self, reports: list[Report]) -> None:
         for name, held in self._open.ended(self.place.now):
@@ -169,7 +197,7 @@ class BanditLearner:
 
     def dump(self) -> bytes:
         """The snapshot: everything but the parts."""
-        state = (self.place, self.bandit.dump(), self.earned, self.pending)
+        state = (self.place, self.bandit.dump(), self.earned, self.history, self.pending)
         return pickling.dumps((_made_by(self.spec), state))
 
     @classmethod
@@ -183,7 +211,7 @@ class BanditLearner:
         if made_by != _made_by(spec):
             raise Stale(f"the snapshot of the bandit {spec.name!r} is of another spec: replay the log")
         learner = cls(spec)
-        learner.place, bandit, learner.earned, learner.pending = state
+        learner.place, bandit, learner.earned, learner.history, learner.pending = state
         learner.bandit = Bandit.load(bandit)
         return learner
 
