@@ -2,24 +2,10 @@
 
 from typing import Annotated, Any
 
-from msgspec import UNSET, Meta, Struct, UnsetType, structs, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from online.events import (
-    Drifted,
-    Event,
-    EventError,
-    Rejected,
-    Replayed,
-    Scalar,
-    decode,
-    decode_reports,
-    digest,
-    draft_id,
-    encode,
-)
-from online.fold import replay_of
+from online.events import Drifted, Scalar
 from online.foreseen import Estimated
-from online.log import Conflict, Draft, EntryId, token
 from service.deciding.declarations import BreakingError, Declared, check_model
 from service.deciding.live_specs import progress_of
 from service.deciding.serving import ServedModel
@@ -27,12 +13,17 @@ from service.deciding.source_states import SourceState, states_of
 from service.deciding.store import Store
 from service.http.api import Api
 from service.http.decoding import Decoder
-from service.http.operations import Answer, Call, Operation, Parameter, flag, integer, reply
-from service.http.problems import NOTHING, Fault, ProblemError, invalid, shown
+from service.http.operations import Answer, Call, Operation, Parameter, flag, reply
+from service.http.problems import Fault, ProblemError
 from service.manifest import ManifestError, parse_model
+from service.routes import rejects
 from service.routes.champions import ChallengerState, ComparisonState, challengers, comparison
-from service.routes.decisions import WriteAnswer, conflict
+from service.routes.decisions import WriteAnswer
 from service.routes.predictions import partition_of
+from service.routes.rejects import RejectsAnswer
+
+_SHOWN = ("key", "at", "features", "label")
+"""What is shown of an event that was set aside."""
 
 
 class Alarm(Struct, frozen=True):
@@ -115,22 +106,6 @@ class AlarmsAnswer(Struct, frozen=True):
     """Drift alarms, the newest first."""
 
     alarms: list[Alarm]
-
-
-class RejectedEntry(Struct, frozen=True):
-    """One entry that the learner set aside, and why."""
-
-    entry: str
-    id: str
-    reason: str
-    field: str | None
-    event: dict[str, Any] | None
-
-
-class RejectsAnswer(Struct, frozen=True):
-    """Entries that the learner set aside, the newest first."""
-
-    rejects: list[RejectedEntry]
 
 
 class SourcesAnswer(Struct, frozen=True):
@@ -225,30 +200,14 @@ class Models:
         """The entries that the learner set aside, each with its reason and what it held."""
         name = call.path["model"]
         self._api.model(name)
-        limit = integer(call, "limit", 100, 1, 1000)
-        found = await self._api.store.ask(lambda store: list(store.log.fields(partition_of(name), "reject")))
-        reports = [report for _, data in found for report in decode_reports(data) if isinstance(report, Rejected)]
-        reports.sort(key=lambda report: EntryId.parse(report.entry), reverse=True)
-        return reply(RejectsAnswer([_rejected(report) for report in reports[:limit]]))
+        return await rejects.listed(self._api, call, partition_of(name), _SHOWN)
 
     async def replay(self, call: Call) -> Answer:
         """Brings an entry that was set aside back, as it was or mended: the learner takes it as if it came now."""
         name, entry = call.path["model"], call.path["entry"]
         self._api.model(name)
         order = self._replay.decode(call.body)
-        partition = partition_of(name)
-        data = await self._api.store.ask(lambda store: store.log.lookup(partition, f"reject:{entry}"))
-        reports = [] if data is None else decode_reports(data)
-        found = next((report for report in reports if isinstance(report, Rejected)), None)
-        if found is None:
-            fault = Fault("entry", f"an entry that GET /v1/models/{name}/rejects lists", shown(entry))
-            raise ProblemError("unknown-entry", f"There is no rejected entry {entry} of {name!r}.", fault)
-        event = replay_of(found, order.actor, _mended(found, order.event))
-        draft = Draft(draft_id(event), digest([entry, event.event]), encode(event))
-        result = await self._api.writer.append(partition, draft)
-        if isinstance(result, Conflict):
-            raise conflict("replay", entry)
-        return reply(WriteAnswer(event.id, token(partition, result.entry.id)))
+        return await rejects.bring_back(self._api, partition_of(name), entry, order.actor, order.event)
 
     async def declare(self, call: Call) -> Answer:
         """Declares a model, or changes it, with the table that the manifest would hold.
@@ -294,8 +253,7 @@ class Models:
         anew = Parameter("replay", {"type": "boolean"}, "Learn anew from the log, where the change asks for it")
         read: dict[str, Any] = {"problems": ("unknown-model",)}
         stored: dict[str, Any] = {"problems": ("unknown-model", "unavailable")}
-        limit = Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}, "How many")
-        rejects: dict[str, Any] = {"problems": (*stored["problems"], "invalid-request"), "query": (limit,)}
+        listed: dict[str, Any] = {"problems": (*stored["problems"], "invalid-request"), "query": (rejects.LIMIT,)}
         replay: dict[str, Any] = {
             "problems": (*stored["problems"], "unknown-entry", "conflict", "invalid-request"),
             "scope": "operate",
@@ -316,7 +274,7 @@ class Models:
             ),
             Operation("GET", f"{base}/sources", "List sources", self.sources, SourcesAnswer, **stored, scope="read"),
             Operation(
-                "GET", f"{base}/rejects", "List rejected entries", self.rejects, RejectsAnswer, **rejects, scope="read"
+                "GET", f"{base}/rejects", "List rejected entries", self.rejects, RejectsAnswer, **listed, scope="read"
             ),
             Operation("POST", again, "Bring an entry back", self.replay, WriteAnswer, request=ReplayOrder, **replay),
         ]
@@ -376,40 +334,3 @@ def _alarm(alarm: Drifted) -> Alarm:
         alarm.action,
         alarm.evidence,
     )
-
-
-def _held(report: Rejected) -> Event:
-    """The event that was set aside; of a replay that was set aside in turn, the event within. Raises `EventError`."""
-    held = decode(report.event)
-    while isinstance(held, Replayed):
-        held = decode(held.event)
-    return held
-
-
-def _mended(report: Rejected, mended: Mended | None) -> bytes:
-    """The event to bring back.
-
-    Raises:
-        ProblemError: It is not readable, or has no such field.
-    """
-    try:
-        held = _held(report)
-    except EventError as error:
-        if mended is None:
-            return report.event
-        raise invalid("event", f"left out: {error}", NOTHING) from None
-    changes = {} if mended is None else {n: v for n, v in structs.asdict(mended).items() if v is not UNSET}
-    for name in changes:
-        if name not in held.__struct_fields__:
-            raise invalid(f"event.{name}", f"left out: a {type(held).__name__} event has none", changes[name])
-    return encode(structs.replace(held, **changes))
-
-
-def _rejected(report: Rejected) -> RejectedEntry:
-    try:
-        held = _held(report)
-    except EventError:
-        return RejectedEntry(report.entry, report.id, report.reason, report.field, None)
-    names = [name for name in ("key", "at", "features", "label") if getattr(held, name, UNSET) is not UNSET]
-    event = {name: to_builtins(getattr(held, name)) for name in names}
-    return RejectedEntry(report.entry, report.id, report.reason, report.field, event)
