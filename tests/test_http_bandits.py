@@ -181,3 +181,34 @@ def test_an_unknown_bandit_is_named_with_those_there_are(start_service: Any) -> 
 def test_what_cannot_be_a_bandit_is_refused_with_its_path(start_service: Any, table: dict[str, Any], path: str) -> None:
     with pytest.raises(ValueError, match=path.replace(".", r"\.")):
         started(start_service, **table)
+
+
+def test_a_retired_arm_stays_visible_with_who_retired_it_and_why(start_service: Any) -> None:
+    service = started(start_service)
+    service.client.put(f"{OFFERS}/arms/thirty?actor=ann&reason=spring")
+    service.settle()
+    service.client.delete(f"{OFFERS}/arms/thirty?actor=bob&reason=over")
+    service.settle()
+    described = service.get(OFFERS)
+    (thirty,) = (arm for arm in described["arms"] if arm["arm"] == "thirty")
+    assert (thirty["offered"], thirty["rewards"], thirty["mean"], thirty["effective"]) == (False, 0, None, None)
+    told = [(one["arm"], one["offered"], one["actor"], one["reason"]) for one in described["history"]]
+    assert told == [("thirty", True, "ann", "spring"), ("thirty", False, "bob", "over")]
+
+
+def test_a_rejected_reward_is_listed_mended_and_brought_back(start_service: Any) -> None:
+    service = started(start_service)
+    service.post(f"{OFFERS}/choose", {"id": "c1", "features": {"x": 0.5}})
+    service.post(f"{OFFERS}/rewards", {"id": "c", "reward": 1})
+    service.settle()
+    (rejected,) = service.get(f"{OFFERS}/rejects")["rejects"]
+    assert rejected["event"]["decision"] == "c"
+    assert "no choice waits" in rejected["reason"]
+    again = f"{OFFERS}/rejects/{rejected['entry']}/replay"
+    assert service.refused(again, {"event": {"decision": "c1"}})["status"] == 422
+    assert service.refused(f"{OFFERS}/rejects/1-1/replay", {"reason": "x"})["status"] == 404
+    service.post(again, {"reason": "the id was cut off", "event": {"decision": "c1"}})
+    service.settle()
+    described = service.get(OFFERS)
+    assert (described["rewards"], described["waiting"]) == (1, 0)
+    assert service.get(f"{OFFERS}/rejects")["rejects"] == []

@@ -1,8 +1,9 @@
 """Bandits: an arm for a case, the reward that it earned, and arms that come and go."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from agents.policy import draw
 from online.bandit import BanditError
@@ -15,10 +16,14 @@ from service.http.api import Api
 from service.http.decoding import Decoder
 from service.http.operations import Answer, Call, Operation, Parameter, reply
 from service.http.problems import invalid
+from service.routes import rejects
 from service.routes.decisions import WriteAnswer, conflict
+from service.routes.rejects import RejectsAnswer
 
 Number = Annotated[float, Meta(ge=-1e100, le=1e100)]
 _DOMAIN = "bandit:{}:{}"
+_SHOWN = ("decision", "value", "arm", "features", "offered", "at")
+"""What is shown of an event that was set aside."""
 
 
 class ChooseRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -62,11 +67,13 @@ class RewardRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class ArmState(Struct, frozen=True):
-    """An arm and what it earned.
+    """An arm and what it earned; one that is retired keeps it.
 
     Attributes:
-        mean: Mean reward where it was taken.
-        value: What always taking it would have earned, where it was allowed; `null` without propensities.
+        mean: Mean reward where it was taken: of the cases that it was chosen for, which are not all.
+        value: What always taking it would have earned, where it was allowed: self-normalised inverse propensity,
+            consistent, with a bias of the order of one over `effective`; `null` without propensities.
+        effective: How many even-handed choices `value` is worth; below about 30 it says little.
     """
 
     arm: str
@@ -74,6 +81,41 @@ class ArmState(Struct, frozen=True):
     rewards: int
     mean: float | None
     value: float | None
+    effective: float | None
+
+
+class ArmChange(Struct, frozen=True):
+    """An arm that was offered, or retired; by whom, and why."""
+
+    arm: str
+    offered: bool
+    actor: str
+    reason: str
+    at: float | None
+
+
+class MendedReward(Struct, frozen=True, forbid_unknown_fields=True):
+    """What takes the place of what a rejected reward held; what is left out stays as it was.
+
+    Attributes:
+        decision: The id of the choice that it is of.
+    """
+
+    decision: Identifier | UnsetType = UNSET
+    value: Number | UnsetType = UNSET
+    at: EventTime | UnsetType | None = UNSET
+
+
+class RewardReplay(Struct, frozen=True, forbid_unknown_fields=True):
+    """Brings a rejected entry back, as it was or mended; say why, and what was mended.
+
+    Attributes:
+        event: What is mended: any of `decision`, `value` and `at`.
+    """
+
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+    actor: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
+    event: MendedReward | None = None
 
 
 class BanditDescription(Struct, frozen=True):
@@ -82,6 +124,8 @@ class BanditDescription(Struct, frozen=True):
     Attributes:
         explore: Its way of exploring.
         refusal: Why its choices are of no use off-policy; `null` where their propensities are exact.
+        arms: Those offered first, then those that are retired.
+        history: The last changes of the arms, the oldest first.
         waiting: Choices that wait for their reward.
     """
 
@@ -89,6 +133,7 @@ class BanditDescription(Struct, frozen=True):
     explore: str
     refusal: str | None
     arms: list[ArmState]
+    history: list[ArmChange]
     rewards: int
     waiting: int
     rejected: int
@@ -108,6 +153,7 @@ class Bandits:
         self._api = api
         self._choose = Decoder(ChooseRequest)
         self._reward = Decoder(RewardRequest)
+        self._replay = Decoder(RewardReplay)
 
     async def listed(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
         """Every bandit, with its arms."""
@@ -164,6 +210,17 @@ class Bandits:
         event = Rewarded(id=f"{request.id}/reward", decision=request.id, value=request.reward, at=request.at)
         return await self._written(name, event, request, "reward")
 
+    async def rejects(self, call: Call) -> Answer:
+        """The entries that the learner set aside, each with its reason and what it held."""
+        await self._now(call.path["bandit"])
+        return await rejects.listed(self._api, call, partition_of(call.path["bandit"]), _SHOWN)
+
+    async def replay(self, call: Call) -> Answer:
+        """Brings an entry that was set aside back, as it was or mended: the learner takes it as if it came now."""
+        await self._now(call.path["bandit"])
+        order, partition = self._replay.decode(call.body), partition_of(call.path["bandit"])
+        return await rejects.bring_back(self._api, partition, call.path["entry"], order.actor, order.event)
+
     async def offer(self, call: Call) -> Answer:
         """Offers an arm from now on: a new one, or one that was retired, with what it had learned."""
         return await self._arm(call, offered=True)
@@ -211,6 +268,10 @@ class Bandits:
         reward: dict[str, Any] = {**write, "scope": "ingest", "request": RewardRequest}
         reward["example"] = {"id": "visit-1", "reward": 1}
         arm: dict[str, Any] = {**write, "scope": "operate", "query": why}
+        listed: dict[str, Any] = {"problems": (*read["problems"], "invalid-request"), "query": (rejects.LIMIT,)}
+        replay: dict[str, Any] = {"problems": (*write["problems"], "unknown-entry"), "request": RewardReplay}
+        replay["example"] = {"reason": "the id was cut off", "event": {"decision": "visit-1"}}
+        again = f"{base}/rejects/{{entry}}/replay"
         operations = [
             Operation("POST", f"{base}/choose", "Choose an arm", self.choose, ChooseAnswer, **choose),
             Operation("POST", f"{base}/rewards", "Send a reward", self.reward, WriteAnswer, **reward),
@@ -226,6 +287,10 @@ class Bandits:
             Operation("GET", base, "Describe a bandit", self.describe, BanditDescription, **read, scope="read"),
             Operation("PUT", f"{base}/arms/{{arm}}", "Offer an arm", self.offer, WriteAnswer, **arm),
             Operation("DELETE", f"{base}/arms/{{arm}}", "Retire an arm", self.retire, WriteAnswer, **arm),
+            Operation(
+                "GET", f"{base}/rejects", "List rejected entries", self.rejects, RejectsAnswer, **listed, scope="read"
+            ),
+            Operation("POST", again, "Bring an entry back", self.replay, WriteAnswer, **replay, scope="operate"),
         ]
         return [operation.tagged("bandits") for operation in operations]
 
@@ -233,17 +298,19 @@ class Bandits:
 def _described(served: ServedBandit) -> BanditDescription:
     learner = served.learner
     offered = learner.bandit.arms
-    names = [*offered, *(arm for arm in learner.earned if arm not in offered)]
-    earned = {name: learner.earned.get(name, Earned()) for name in names}
     return BanditDescription(
         name=learner.spec.name,
         explore=learner.spec.explore_by,
         refusal=learner.spec.explore.refusal(len(offered)),
-        arms=[
-            ArmState(name, name in offered, found.rewards, found.mean, found.value) for name, found in earned.items()
-        ],
+        arms=[_arm(name, name in offered, learner.earned) for name in (*offered, *learner.bandit.retired)],
+        history=[ArmChange(one.arm, one.offered, one.actor, one.reason, one.at) for one in learner.history],
         rewards=learner.learned,
         waiting=learner.pending,
         rejected=learner.place.rejected,
         entry=str(served.cursor),
     )
+
+
+def _arm(name: str, offered: bool, earned: Mapping[str, Earned]) -> ArmState:
+    found = earned.get(name, Earned())
+    return ArmState(name, offered, found.rewards, found.mean, found.value, found.effective)
