@@ -37,7 +37,7 @@ from service.http.bodies import Bodies
 from service.http.door import Door
 from service.http.guard import Guard
 from service.http.operations import Answer, Call, Endpoint, Gate, Handler, Operation, ShortWay, problem, reply, write
-from service.http.problems import Fault, ProblemError, shown
+from service.http.problems import Fault, ProblemError, failure, shown
 from service.http.protocol import Quick
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
@@ -176,6 +176,7 @@ def application(api: Api) -> Application:
     app.openapi = document.content  # type: ignore[method-assign]  # FastAPI's own way to replace its document
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_allowed)
+    app.add_exception_handler(Exception, _failed)
     api.telemetry.watch("writes_waiting", "Writes that wait for the log", lambda: api.writer.depth)
     api.telemetry.watch("requests_in_flight", "Requests being answered", lambda: gate.waiting)
     return app
@@ -296,6 +297,11 @@ async def _not_allowed(request: Request, error: Exception) -> Response:
     detail = f"{request.url.path} does not answer {request.method}; it answers {allowed}."
     fault = Fault("method", f"one of: {allowed}", request.method)
     return _response(ProblemError("not-allowed-method", detail, fault, headers=headers))
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    # The error goes on to the server, which logs it.
+    return _response(failure())
 
 
 def _response(error: ProblemError) -> Response:

@@ -90,3 +90,30 @@ def test_no_bytes_lead_to_anything_but_a_value_or_a_problem(raw):
 def test_depth_is_refused(raw):
     with pytest.raises(ProblemError):
         DECODER.decode(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "key"),
+    [
+        (b'{"inner": {"level": 1}, "inner": {"level": 2}}', "inner"),
+        (b'{"inner": {"level": 1, "level": 2}}', "level"),
+        (b'{"inner": {"level": 1, "le\\u0076el": 2}}', "level"),
+        (b'{"inner": {"level": 1}, "any": {"a": 1, "b": 2, "a": 1}}', "a"),
+        (b'{"inner": {"level": 1}, "any": {"a": "v", ":x" : 1, ":x": 2}}', ":x"),
+    ],
+)
+def test_a_name_that_comes_twice_in_one_object_is_refused(raw, key):
+    status, field, given_, allowed = fault_of(raw)
+    assert (status, field, given_, allowed) == (422, key, "twice", "given once in an object")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"inner": {"level": 1}, "any": {"level": 1}}',
+        b'{"inner": {"level": 1}, "any": {"a": "a", "b": "a:"}}',
+        b'{"inner": {"level": 1}, "any": {"quoted": "\\"level\\": 1, \\"level\\": 2"}}',
+    ],
+)
+def test_a_name_may_come_again_elsewhere(raw):
+    assert DECODER.decode(raw).inner.level == 1

@@ -1,12 +1,15 @@
 """Decisions that are asked for in one turn of the event loop are made and appended together, each with its own fate."""
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
 
+from online.events import draft_id
 from online.log import START, Conflict, Draft, Partition
 from online.memory_log import MemoryLog
+from service.deciding import gathering as gathering_module
 from service.deciding.decide import Ask, decide
 from service.deciding.gathering import Gathering
 from service.deciding.points import Point
@@ -139,7 +142,7 @@ def test_those_whose_append_fails_keep_nobody_behind_them(served):
         return found
 
     failed, done = asyncio.run(work())
-    assert isinstance(failed, ValueError)
+    assert failed.kind == "internal"
     assert done.outcome.fresh
 
 
@@ -160,3 +163,19 @@ def test_where_too_many_writes_wait_all_are_told_to_come_again(served):
     late, done = asyncio.run(work())
     assert [problem.status for problem in late] == [429, 429]
     assert done.outcome.fresh
+
+
+def test_what_fails_beyond_a_decision_is_told_to_those_it_concerns_alone(served, monkeypatch, caplog):
+    monkeypatch.setattr(gathering_module, "draft_id", _refuse_bad)
+    asks = [(served, Ask(request(served), "bad")), (replace(served), Ask(request(served), "good"))]
+    bad, good = gather(MemoryLog(), asks)
+    assert isinstance(bad, ProblemError)
+    assert bad.kind == "internal"
+    assert good.decided.id == "good"
+    assert len(caplog.records) == 1
+
+
+def _refuse_bad(decided):
+    if decided.id == "bad":
+        raise RuntimeError("no draft can be made of it")
+    return draft_id(decided)

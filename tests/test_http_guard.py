@@ -5,6 +5,7 @@ import pytest
 from online.log import START, Partition
 from service.app import create
 from service.http.guard import Guard
+from service.http.operations import ShortWay
 from service.manifest import parse
 from service.settings import Settings
 
@@ -68,3 +69,23 @@ def test_names_that_were_seen_do_not_pile_up():
     for number in range(1000):
         assert guard.refusal("GET", [(b"host", b"h%d" % number)]) is None
     assert len(guard._good) <= 256
+
+
+def test_long_names_are_not_remembered():
+    guard = Guard(any_host=True)
+    for number in range(300):
+        assert guard.refusal("GET", [(b"host", b"%d" % number + b"h" * 60_000)]) is None
+    assert sum(map(len, guard._good)) <= 256 * 260
+
+
+def test_paths_that_were_seen_do_not_pile_up():
+    short_way = ShortWay({"/v1/decisions/{point}": object()})
+    for number in range(2000):
+        assert short_way.find(f"/v1/decisions/{number}{'p' * 50_000}") is not None
+    assert sum(map(len, short_way._known)) <= 1024 * 512
+
+
+def test_a_second_host_is_refused():
+    refused = Guard(any_host=True).refusal("POST", [(b"host", b"localhost"), (b"host", b"localhost")])
+    assert refused.status == 400
+    assert refused.faults[0].field == "Host"

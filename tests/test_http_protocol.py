@@ -4,11 +4,13 @@ Paths under `/v1` are hot: they are answered without ASGI where the request has 
 """
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import uvicorn
@@ -22,6 +24,7 @@ from service.app import served_at
 from service.http.bodies import Bodies
 from service.http.guard import Guard
 from service.http.operations import Answer, Endpoint, Gate, Operation, ShortWay
+from service.http.protocol import Quick
 from service.http.telemetry import Telemetry
 
 LARGE = b"x" * 3_000_000
@@ -49,6 +52,13 @@ async def say(call):
     return Answer(b"%s %s" % (call.path["name"].encode(), call.body), media_type="text/plain")
 
 
+class Uncounted(Telemetry):
+    """Fails at the last step before an answer is written."""
+
+    def request(self, *_):
+        raise RuntimeError("a secret of the inside")
+
+
 class Application(Starlette):
     """As Trimtab's own: a hot path, taken without ASGI where that is possible."""
 
@@ -58,9 +68,12 @@ class Application(Starlette):
         operation = Operation("POST", "/v1/says/{name}", "Say", say, None, request=bytes, most=1_000_000, scope="none")
         self.telemetry = Telemetry()
         self.endpoint = Endpoint([operation], Gate(4), Bodies(seconds=0.4), self.telemetry, OPEN)
-        self.short_way = ShortWay({operation.path: self.endpoint})
+        other = replace(operation, path="/v1/fails/{name}")
+        failing = Endpoint([other], Gate(4), Bodies(), Uncounted(), OPEN)
+        self.short_way = ShortWay({operation.path: self.endpoint, other.path: failing})
         routes = [Route("/echo", echo, methods=["POST"]), Route("/large", large), Route("/drip", drip)]
-        super().__init__(routes=[*routes, Route(operation.path, self.endpoint, methods=["POST"])])
+        routes += [Route(operation.path, self.endpoint, methods=["POST"])]
+        super().__init__(routes=[*routes, Route(other.path, failing, methods=["POST"])])
         self.by_asgi = 0
 
     async def __call__(self, scope, receive, send):
@@ -264,3 +277,114 @@ def test_a_body_after_an_upgrade_is_never_taken_for_a_request(port, protocol):
     assert answer.count(b"HTTP/1.1 ") == 1
     assert b"smuggled " not in answer
     assert b"connection: close" in answer.lower()
+
+
+GARBAGE = b"\x16\x03 this is no HTTP\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", [HOT, b"/echo"], ids=["directly", "by ASGI"])
+@pytest.mark.parametrize("apart", [False, True], ids=["in one packet", "apart"])
+def test_what_was_asked_before_garbage_is_answered_before_it_is_refused(port, path, apart):
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        if apart:
+            connection.sendall(post(b"good", path=path + b"?delay=0.1"))
+            time.sleep(0.03)
+            connection.sendall(GARBAGE + post(b"too late", path=path))
+        else:
+            connection.sendall(post(b"good", path=path) + GARBAGE + post(b"too late", path=path))
+        got = b"".join(iter(lambda: connection.recv(65536), b""))
+    first, second = re.findall(rb"HTTP/1.1 (\d+)", got)
+    assert (first, second) == (b"200", b"400")
+    assert got.index(b"good") < got.index(b"HTTP/1.1 400")
+    assert b"urn:trimtab:problem:malformed-request" in got
+    assert b"too late" not in got
+
+
+def test_requests_ahead_of_garbage_are_all_answered_in_order(port):
+    waits = (b"0.05", b"0", b"0.02")
+    sent = b"".join(post(b"body %d" % i, path=HOT + b"?delay=" + wait) for i, wait in enumerate(waits))
+    got = ask(port, sent + GARBAGE, b"never")
+    assert re.findall(rb"HTTP/1.1 (\d+)", got) == [b"200", b"200", b"200", b"400"]
+    assert re.findall(rb"body \d", got) == [b"body 0", b"body 1", b"body 2"]
+
+
+@pytest.mark.parametrize("path", [HOT, b"/echo"], ids=["directly", "by ASGI"])
+@pytest.mark.parametrize("apart", [False, True], ids=["in one packet", "apart"])
+def test_a_body_that_breaks_off_is_refused_in_its_own_place(port, path, apart):
+    head = b"POST " + path + b" HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(post(b"good", path=path) + head + (b"" if apart else b"no length\r\n"))
+        if apart:
+            time.sleep(0.1)
+            connection.sendall(b"no length\r\n")
+        got = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", got) == [b"200", b"400"]
+
+
+def big(size):
+    return b"GET /drip HTTP/1.1\r\nhost: x\r\nx: " + b"y" * size + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [big(66_000), big(400_000), b"GET /" + b"p" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n"]
+)
+def test_a_head_of_more_than_64_kib_is_refused(port, sent):
+    got = ask(port, sent, b"never")
+    assert got.startswith(b"HTTP/1.1 431")
+    assert b"urn:trimtab:problem:head-too-large" in got
+
+
+def test_a_head_without_an_end_is_refused_before_it_fills_the_memory(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"GET /drip HTTP/1.1\r\nhost: x\r\nx: ")
+        connection.sendall(b"y" * 1_000_000)
+        got = connection.recv(65536)
+    assert got.startswith(b"HTTP/1.1 431")
+
+
+def test_a_head_of_63_kib_is_taken_and_a_large_body_is_no_head(port):
+    assert ask(port, big(63_000), b"0\r\n\r\n$").startswith(b"HTTP/1.1 200")
+    got = ask(port, post(b"z" * 300_000) + post(b"next"), b"next$")
+    assert got.count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.parametrize("before", [b"", post(b"first", path=HOT)], ids=["at first", "on a connection in use"])
+def test_a_head_that_takes_too_long_is_a_408(port, monkeypatch, before):
+    monkeypatch.setattr(Quick, "head_s", 0.3)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(before)
+        time.sleep(0.05)
+        started, got = time.monotonic(), b""
+        connection.settimeout(0.05)
+        for letter in b"POST /v1/says/a HTTP/1.1\r\nhost: slow":
+            with contextlib.suppress(ConnectionError):
+                connection.send(bytes([letter]))
+            with contextlib.suppress(TimeoutError):
+                part = connection.recv(65536)
+                got += part
+                if b"408" in got or not part:
+                    break
+    assert b"HTTP/1.1 408" in got
+    assert time.monotonic() - started < 1.5
+
+
+def test_a_connection_that_never_asks_is_closed(port, monkeypatch):
+    monkeypatch.setattr(Quick, "head_s", 0.2)
+    monkeypatch.setattr(Quick, "silent_s", 0.3)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        assert connection.recv(65536) == b""
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["directly", "by ASGI"])
+def test_what_no_answer_can_be_made_of_is_a_500_without_its_reason(port, caplog, whole):
+    sent = post(b"x" * 50, path=b"/v1/fails/a")
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(sent if whole else sent[:-10])
+        if not whole:
+            time.sleep(0.05)
+            connection.sendall(sent[-10:])
+        got = connection.recv(65536)
+    assert got.startswith(b"HTTP/1.1 500")
+    assert b"urn:trimtab:problem:internal" in got
+    assert len(caplog.records) == 1
+    assert b"secret" not in got

@@ -1,7 +1,7 @@
 """What is served: swapped as a whole, and left as it was where the new cannot be used."""
 
 from online.events import Released
-from online.log import Commit, Partition
+from online.log import Commit, LogUnavailable, Partition
 
 PRICE = "/v1/decisions/price"
 CONTEXT = {"stock": 3, "period": 2}
@@ -79,3 +79,20 @@ def release(service, event):
     portal = service.client.portal
     portal.call(service.api.store.ask, lambda store: store.registry.release("price", event))
     service.refresh()
+
+
+def test_a_turn_that_failed_is_none_that_was_waited_for(service, monkeypatch):
+    serving = service.api.serving
+    turn, failed = type(serving)._turn, []
+
+    def fails_at_first(self, store, old):
+        if len(failed) < 3:
+            failed.append(1)
+            raise LogUnavailable("away for a moment")
+        return turn(self, store, old)
+
+    before = serving.now
+    monkeypatch.setattr(type(serving), "_turn", fails_at_first)
+    service.client.portal.call(serving.settle)
+    assert len(failed) == 3
+    assert serving.now is not before

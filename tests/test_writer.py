@@ -167,8 +167,10 @@ def test_an_error_reaches_whoever_waits_and_the_next_write_goes_through():
             return super().append(partition, drafts)
 
     async def work(writer):
-        with pytest.raises(ValueError, match="no such type"):
+        with pytest.raises(ProblemError) as refused:
             await writer.append(POINT, draft("bad"))
+        assert refused.value.kind == "internal"
+        assert "no such type" not in refused.value.detail
         return await writer.append(POINT, draft("good"))
 
     assert with_writer(Broken(MemoryLog(), []), work).fresh
@@ -205,3 +207,87 @@ def test_closing_appends_what_waits():
 
     asyncio.run(work())
     assert log.length(POINT) == 3
+
+
+def test_a_batch_larger_than_the_queue_gets_in_among_small_writes():
+    async def work(writer):
+        done = False
+
+        async def small(name):
+            number = 0
+            while not done:
+                await writer.append(POINT, draft(f"{name}/{number}"))
+                number += 1
+
+        others = [asyncio.create_task(small(name)) for name in "ab"]
+        await asyncio.sleep(0.02)
+        outcomes = await writer.append_all(POINT, [draft(f"batch/{i}") for i in range(20)])
+        done = True
+        await asyncio.gather(*others)
+        return outcomes, writer.depth
+
+    outcomes, depth = with_writer(MemoryLog(), work, WriterLimits(waiting=8))
+    assert all(outcome.fresh for outcome in outcomes)
+    assert depth == 0
+
+
+def test_a_caller_that_fails_to_take_its_answer_keeps_nobody_from_theirs(caplog):
+    held = Held(MemoryLog())
+
+    async def work(writer):
+        first = asyncio.create_task(writer.append(POINT, draft("first")))
+        await asyncio.to_thread(held.entered.wait, 10)
+
+        def broken(_):
+            raise RuntimeError("cannot take it")
+
+        writer.submit(POINT, [draft("broken")], broken)
+        second = asyncio.create_task(writer.append(POINT, draft("second")))
+        await asyncio.sleep(0)
+        held.go.set()
+        await first
+        return await asyncio.wait_for(second, 5), writer.depth
+
+    second, depth = with_writer(held, work)
+    assert second.fresh
+    assert depth == 0
+    assert len(caplog.records) == 1
+
+
+def test_a_log_that_cannot_be_made_at_first_is_made_later():
+    made = []
+
+    def make():
+        made.append(1)
+        if len(made) < 3:
+            raise LogUnavailable("not yet")
+        return MemoryLog()
+
+    async def work():
+        writer = Writer(make, WriterLimits(pause=0.01))
+        writer.start()
+        try:
+            return await asyncio.wait_for(writer.append(POINT, draft("a")), 5)
+        finally:
+            await asyncio.to_thread(writer.close)
+
+    assert asyncio.run(work()).fresh
+    assert len(made) == 3
+
+
+def test_whoever_is_gone_with_their_event_loop_does_not_stop_the_writer():
+    held = Held(MemoryLog())
+    writer = Writer(lambda: held)
+    writer.start()
+
+    async def leave():
+        task = asyncio.create_task(writer.append(POINT, draft("left")))
+        await asyncio.to_thread(held.entered.wait, 10)
+        task.cancel()
+
+    asyncio.run(leave())
+    held.go.set()
+    outcome = asyncio.run(writer.append(POINT, draft("later")))
+    writer.close()
+    assert outcome.fresh
+    assert writer.depth == 0

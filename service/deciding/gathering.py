@@ -5,6 +5,7 @@ company: where the log is idle, a turn of the event loop ends as soon as the req
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,10 @@ from online.events import Decided, digest, draft_id, encode
 from online.log import Draft, Partition
 from service.deciding.decide import Ask, ServedPoint, decide_all
 from service.deciding.points import partition_of
+from service.http.problems import failure
 from service.http.writer import Outcome, Writer
+
+_log = logging.getLogger(__name__)
 
 
 class Made(NamedTuple):
@@ -63,7 +67,12 @@ class Gathering:
             partition = partition_of(one.served.point.name, one.ask.key)
             groups.setdefault((id(one.served), partition), []).append(one)
         for (_, partition), group in groups.items():
-            self._append(partition, group)
+            try:
+                self._append(partition, group)
+            except Exception:  # noqa: BLE001 - whoever waits must hear of it, and the other groups go on
+                _log.exception("%d decisions could not be made", len(group))
+                for one in group:
+                    _tell(one, failure())
 
     def _append(self, partition: Partition, group: list[_Waiting]) -> None:
         answers = decide_all(group[0].served, [one.ask for one in group], self._secret)

@@ -65,7 +65,9 @@ def sift(body: bytes, read: Callable[[bytes], T]) -> tuple[list[tuple[int, T]], 
         except ProblemError as error:
             bad.append(rejection(number, error))
         except OverflowError:
-            bad.append(rejection(number, too_wide(line)))
+            if (refused := too_wide(line)) is None:
+                raise
+            bad.append(rejection(number, refused))
     return good, bad
 
 

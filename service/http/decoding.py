@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from service.http.problems import Fault, ProblemError, shown
+from service.http.problems import Fault, Plain, ProblemError, invalid, shown
 
 T = TypeVar("T")
 
@@ -15,6 +15,7 @@ _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _EXPECTED = re.compile(r"^Expected (?P<what>.*?)(, got `(?P<got>[^`]*)`)?$", re.DOTALL)
+_NAMES = re.compile(rb'"([^"]*)"\s*(:?)')
 _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+|\.\.\.)\]")
 _WORDS = {
     "`float`": "a number",
@@ -50,7 +51,9 @@ class Decoder(Generic[T]):
     def decode(self, raw: bytes) -> T:
         """The value in `raw`; a `ProblemError` (400 or 422) where there is none."""
         try:
-            return self._decode(raw)
+            value = self._decode(raw)
+            check_keys(raw)
+            return value
         except msgspec.ValidationError as error:
             fault = explain(str(error), _parsed(raw), self.type, self._allowed)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -58,10 +61,41 @@ class Decoder(Generic[T]):
         raise ProblemError("invalid-request", str(fault), fault)
 
 
-def too_wide(raw: bytes) -> ProblemError:
-    """The 422 for a body with an integer that the log cannot hold, which has at most 64 bits; names its field."""
-    found = _find_constant(json.loads(raw, parse_int=_fitting), [])
-    steps, digits = found if found is not None else ([], "")
+def check_keys(raw: bytes) -> None:
+    """Refuses JSON that gives a name twice in one object: readers disagree on which of the two counts.
+
+    Nearly every body has each name once, or no objects within objects; only where a name comes twice, or is escaped,
+    is it parsed for a second time.
+
+    Raises:
+        ProblemError: 422, naming the key.
+    """
+    names = [name for name, colon in _NAMES.findall(raw) if colon]
+    if len(names) != len(set(names)) or b"\\" in raw:
+        json.loads(raw, object_pairs_hook=_unique, parse_int=_short_int)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise invalid(name, "given once in an object", Plain("twice"))
+        found[name] = value
+    return found
+
+
+def too_wide(raw: bytes) -> ProblemError | None:
+    """The 422 for a body with an integer that the log cannot hold, which has at most 64 bits; names its field.
+
+    `None` where the body is no JSON, or holds no such integer.
+    """
+    try:
+        found = _find_constant(json.loads(raw, parse_int=_fitting), [])
+    except (ValueError, RecursionError):
+        return None
+    if found is None:
+        return None
+    steps, digits = found
     fault = Fault(_joined(steps), "an integer of at most 64 bits; write a larger number as 1e20", digits)
     return ProblemError("invalid-request", str(fault), fault)
 

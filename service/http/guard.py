@@ -8,10 +8,12 @@ rebinding). Programs send no `Origin` and give an address or a local name, so th
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from service.http.problems import Fault, ProblemError, shown
+from service.http.problems import Fault, Plain, ProblemError, shown
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _NAMES = 256
+_LONGEST = 260
+"""A name of 253 characters and its port: nothing longer is worth remembering."""
 
 
 class Guard:
@@ -27,14 +29,18 @@ class Guard:
 
     def refusal(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> ProblemError | None:
         """Why a request is not let in; `None` where it is."""
-        host, origin, site = b"", b"", b""
+        host, origin, site, hosts = b"", b"", b"", 0
         for name, value in headers:
             if name == b"host":
-                host = value
+                host, hosts = value, hosts + 1
             elif name == b"origin":
                 origin = value
             elif name == b"sec-fetch-site":
                 site = value
+        if hosts > 1:
+            # Whoever stands before the service may have looked at another one of them.
+            fault = Fault("Host", "one header", Plain(f"{hosts} headers"))
+            return ProblemError("malformed-request", "A request names one host. Send one Host header.", fault)
         if host not in self._good and not self._knows(host):
             allowed = "an address, localhost, or a name without dots"
             detail = (
@@ -53,9 +59,10 @@ class Guard:
     def _knows(self, host: bytes) -> bool:
         if not (self._any_host or is_local(host.decode("latin-1"))):
             return False
-        if len(self._good) >= _NAMES:
-            self._good.clear()
-        self._good.add(host)
+        if len(host) <= _LONGEST:
+            if len(self._good) >= _NAMES:
+                self._good.clear()
+            self._good.add(host)
         return True
 
 

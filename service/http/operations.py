@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from service.http.bodies import MOST, Bodies, too_large
 from service.http.decoding import too_wide
 from service.http.door import NEEDS, Caller, Door, Needs, Order
-from service.http.problems import MEDIA_TYPE, Kind, ProblemError, invalid
+from service.http.problems import MEDIA_TYPE, Kind, ProblemError, failure, invalid
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -178,7 +178,12 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation = self._operations["GET" if scope["method"] == "HEAD" else scope["method"]]
         head = Head(scope["path_params"], scope["query_string"], scope["headers"])
-        await write(send, await self._answer(operation, head, receive))
+        try:
+            answer = await self._answer(operation, head, receive)
+        except Exception:  # noqa: BLE001 - what counts or words an answer may fail too
+            _log.exception("%s %s could not be answered", operation.method, operation.path)
+            answer = problem(failure())
+        await write(send, answer)
 
     def post(self, head: Head, body: bytes) -> Coroutine[Any, Any, Answer]:
         """The answer to a POST whose body is there already."""
@@ -222,9 +227,9 @@ def _refusal(operation: Operation, error: Exception, body: bytes) -> ProblemErro
     """What a client hears of an error."""
     if isinstance(error, ProblemError):
         return error
-    if isinstance(error, OverflowError):
+    if isinstance(error, OverflowError) and (refused := too_wide(body)) is not None:
         # JSON's integers have no bounds, the log's have 64 bits; nothing has been appended.
-        return too_wide(body)
+        return refused
     _log.error("%s %s failed", operation.method, operation.path, exc_info=error)
     return failure()
 
@@ -259,11 +264,6 @@ class ShortWay:
 def reply(value: Any, status: int = 200) -> Answer:
     """A value as a JSON answer."""
     return Answer(_encode(value), status)
-
-
-def failure() -> ProblemError:
-    """What a client hears of a fault of the service itself: nothing of its insides."""
-    return ProblemError("internal", "The service failed; its log has the reason.")
 
 
 def problem(error: ProblemError) -> Answer:

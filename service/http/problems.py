@@ -117,6 +117,11 @@ class ProblemError(Exception):
         return Problem(f"urn:trimtab:problem:{self.kind}", title, status, self.detail, self.faults)
 
 
+def failure() -> ProblemError:
+    """What a client hears of a fault of the service itself: nothing of its insides."""
+    return ProblemError("internal", "The service failed; its log has the reason.")
+
+
 class Plain(str):
     """Words about what was given, shown as they are rather than as a JSON string."""
 

@@ -5,15 +5,22 @@ a hot path that has arrived whole is answered without an ASGI scope, its queue o
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.http.guard import Guard
 from service.http.operations import Answer, Endpoint, Head, ShortWay, headers_of, problem
+from service.http.problems import ProblemError, failure
 
+HEAD_MOST = 64 * 1024
+"""Bytes of one request's head."""
+_LINGER_S = 1.0
 _CLOSE = b"connection: close\r\n"
+
+_log = logging.getLogger(__name__)
 
 
 class Direct(Protocol):
@@ -47,27 +54,70 @@ class Quick(HttpToolsProtocol):
 
     What has not arrived whole in one read, was sent ahead of an answer, or asks for anything special goes uvicorn's
     own way, as does everything where the application has no hot paths.
+
+    A head is bounded in size and time. What cannot be understood is refused once everything that was asked before it
+    is answered, and ends the connection: nothing after it is read.
+
+    Attributes:
+        head_s: Seconds within which a head must have arrived once it has begun (a quarter more at worst).
+        silent_s: Seconds within which one must begin.
     """
 
+    head_s: ClassVar[float] = 10.0
+    silent_s: ClassVar[float] = 30.0
     _hot: tuple[Endpoint, Head] | None = None
     _parts: list[bytes]
+    _in_head = _in_body = False
+    _owed = _read = _first = _more = 0
+    _why: ProblemError | None = None
+    _refused: Answer | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))
         self._direct = cast(Direct, self.app) if hasattr(self.app, "short_way") else None
+        self._since = self.loop.time()
+        self._watch = self.loop.call_later(self.head_s / 4, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._watch.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
+        if self._refused is not None:
+            return
+        before, self._read = self._in_head, len(data)
         super().data_received(data)
-        if self._hot is not None:
+        if self._in_head:
+            # What came with the head's first bytes may be another request's body.
+            self._more += self._read if before else 0
+            if self._more > HEAD_MOST:
+                self._refuse(_too_large())
+        elif self._hot is not None:
             self._hot = None
             if not self.transport.is_closing():
                 super().on_headers_complete()
                 super().on_body(b"".join(self._parts))
 
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head, self._first, self._more, self._since = True, self._read, 0, self.loop.time()
+
     def on_headers_complete(self) -> None:
         """The head is there: decides which way the request goes."""
+        self._in_head = False
+        if self._first + self._more + self._read > HEAD_MOST and self._head_size() > HEAD_MOST:
+            self._why = _too_large()
+            raise self._why
+        self._take()
+        self._in_body = True
+        self._owed += 1
+
+    def _take(self) -> None:
+        """Begins with a request on the way that it goes."""
         if self._direct is None or not self._is_plain():
             super().on_headers_complete()
             if self.parser.should_upgrade():
@@ -92,6 +142,7 @@ class Quick(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All is there."""
+        self._in_body = False
         if self._hot is None:
             super().on_message_complete()
             return
@@ -117,23 +168,96 @@ class Quick(HttpToolsProtocol):
         return max(len(self.connections), len(self.tasks))
 
     async def _exchange(self, exchange: _Exchange, endpoint: Endpoint, head: Head, body: bytes) -> None:
-        refusal = self._direct.guard.refusal("POST", head.headers) if self._direct else None
-        answer = await endpoint.post(head, body) if refusal is None else problem(refusal)
+        try:
+            written = self._written(await self._answer(endpoint, head, body), exchange.keep_alive)
+        except Exception:  # noqa: BLE001 - whoever waits must hear of it
+            _log.exception("a request could not be answered")
+            exchange.keep_alive = False
+            written = self._written(problem(failure()), keep_alive=False)
         if self.flow.write_paused and not exchange.disconnected:
             await self.flow.drain()
         if exchange.disconnected:
             return
-        cast(Gathered, self.transport).write_now(self._written(answer, exchange.keep_alive))
+        cast(Gathered, self.transport).write_now(written)
         exchange.response_complete = True
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    async def _answer(self, endpoint: Endpoint, head: Head, body: bytes) -> Answer:
+        refusal = self._direct.guard.refusal("POST", head.headers) if self._direct else None
+        return await endpoint.post(head, body) if refusal is None else problem(refusal)
+
+    def on_response_complete(self) -> None:
+        """An answer is written: the next request's turn, or the end where what came then was refused."""
+        self._owed -= 1
+        self._since = self.loop.time()
+        super().on_response_complete()
+        if self._refused is not None and not self._owed:
+            self._end(self._refused)
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser gave up."""
+        self._refuse(self._why or ProblemError("malformed-request", f"{msg} Send HTTP/1.1, one request after another."))
+
+    def _refuse(self, error: ProblemError) -> None:
+        """Reads no more; says why as soon as all that was asked before is answered."""
+        self._refused = problem(error)
+        if self._in_body:
+            self._give_up()
+        if not self._owed:
+            self._end(self._refused)
+
+    def _give_up(self) -> None:
+        """Leaves the request whose body broke off without an answer of its own."""
+        self._in_body = False
+        if self._hot is not None:
+            self._hot = None
+        elif self.pipeline:
+            self.pipeline.popleft()
+        elif not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+        else:
+            return
+        self._owed -= 1
+
+    def _end(self, answer: Answer) -> None:
+        """Says the last word; hangs up a little later, since what is still under way would tear it from the client."""
+        if self.transport.is_closing():
+            return
+        cast(Gathered, self.transport).write_now(self._written(answer, keep_alive=False))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.loop.call_later(_LINGER_S, self.transport.close)
+        else:
+            self.transport.close()
+
+    def _look(self) -> None:
+        """Ends a connection whose next head takes too long, or never comes."""
+        waited = 0.0 if self._owed or self._refused else self.loop.time() - self._since
+        if self._in_head and waited > self.head_s:
+            detail = f"The head of the request did not arrive within {self.head_s:g} s. Send it again."
+            self._refuse(ProblemError("too-slow", detail))
+        elif not self._in_head and waited > self.silent_s:
+            self.transport.close()
+        if not self.transport.is_closing():
+            self._watch = self.loop.call_later(self.head_s / 4, self._look)
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _written(self, answer: Answer, keep_alive: bool) -> bytes:
         """A whole response as bytes."""
         lines: Sequence[tuple[bytes, bytes]] = (*self.server_state.default_headers, *headers_of(answer))
         text = b"".join([b"%b: %b\r\n" % line for line in lines])
         return b"".join((STATUS_LINE[answer.status], text, b"" if keep_alive else _CLOSE, b"\r\n", answer.body))
+
+
+def _too_large() -> ProblemError:
+    return ProblemError("head-too-large", f"A head has at most {HEAD_MOST} bytes. Send fewer or shorter headers.")
 
 
 class Gathered:

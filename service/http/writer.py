@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from online.log import Appended, Conflict, Draft, Log, LogUnavailable, Partition
-from service.http.problems import ProblemError
+from service.http.problems import ProblemError, failure
 
 Outcome: TypeAlias = Appended | Conflict
 Deliver: TypeAlias = Callable[[list[Outcome] | Exception], None]
 
-_log = logging.getLogger(__name__)
+_journal = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Writer:
 
     def __init__(self, make_log: Callable[[], Log], limits: WriterLimits | None = None) -> None:
         self._make_log = make_log
+        self._log: Log | None = None
         self._limits = limits or WriterLimits()
         self._queue: deque[_Waiting] = deque()
         self._depth = 0
@@ -120,8 +121,8 @@ class Writer:
         Raises:
             ProblemError: 429 where too many wait.
         """
-        # A batch larger than the whole queue must still pass when nothing else waits.
-        if self._closing or (self._depth and self._depth + len(drafts) > self._limits.waiting):
+        # Where there is room for one there is room for a whole batch: others' small writes must not keep it out.
+        if self._closing or self._depth >= self._limits.waiting:
             detail = f"{self._depth} writes are waiting for the log. Try again in a second, with the same id."
             raise ProblemError("overloaded", detail, headers={"Retry-After": "1"})
         self._depth += len(drafts)
@@ -130,12 +131,11 @@ class Writer:
             self._wake.set()
 
     def _run(self) -> None:
-        log = self._make_log()
         while True:
             self._wake.wait()
             self._wake.clear()
             while batch := self._take():
-                self._append(log, batch)
+                self._tell(batch, self._append(batch))
             if self._closing and not self._queue:
                 return
 
@@ -154,33 +154,44 @@ class Writer:
         self._queue.extendleft(reversed(others))
         return taken
 
-    def _append(self, log: Log, batch: list[_Waiting]) -> None:
+    def _append(self, batch: list[_Waiting]) -> list[Outcome] | Exception:
+        """Appends a batch; what became of each draft, or why of none."""
         drafts = [draft for waiting in batch for draft in waiting.drafts]
         until = time.monotonic() + self._limits.patience
-        outcomes: list[Outcome] | Exception
         while True:
             try:
-                outcomes = log.append(batch[0].partition, drafts)
+                if self._log is None:
+                    self._log = self._make_log()
+                outcomes = self._log.append(batch[0].partition, drafts)
                 self._failed = None
             except LogUnavailable as error:
                 self._failed = time.monotonic()
                 if time.monotonic() < until and not self._closing:
                     time.sleep(self._limits.pause)
                     continue
-                _log.warning("%d writes given up: %s", len(drafts), error)
+                _journal.warning("%d writes given up: %s", len(drafts), error)
                 detail = "The log did not answer; the write may have happened or not. Repeat it with the same id."
-                outcomes = ProblemError("unavailable", detail, headers={"Retry-After": "1"})
-            except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread must go on
-                _log.exception("%d writes failed", len(drafts))
-                outcomes = error
-            break
-        # One wake-up of the event loop for the whole batch, not one for each request.
-        batch[0].loop.call_soon_threadsafe(self._deliver, batch, outcomes)
+                return ProblemError("unavailable", detail, headers={"Retry-After": "1"})
+            except Exception:  # noqa: BLE001 - whoever waits must hear of it, and the thread must go on
+                _journal.exception("%d writes failed", len(drafts))
+                return failure()
+            return outcomes
+
+    def _tell(self, batch: list[_Waiting], outcomes: list[Outcome] | Exception) -> None:
+        """Wakes the event loop once for the whole batch, not once for each request."""
+        try:
+            batch[0].loop.call_soon_threadsafe(self._deliver, batch, outcomes)
+        except RuntimeError:
+            # Its event loop has ended, and with it whoever waited.
+            self._depth -= sum(len(waiting.drafts) for waiting in batch)
 
     def _deliver(self, batch: list[_Waiting], outcomes: list[Outcome] | Exception) -> None:
         at = 0
         for waiting in batch:
             end = at + len(waiting.drafts)
             self._depth -= len(waiting.drafts)
-            waiting.deliver(outcomes if isinstance(outcomes, Exception) else outcomes[at:end])
+            try:
+                waiting.deliver(outcomes if isinstance(outcomes, Exception) else outcomes[at:end])
+            except Exception:  # noqa: BLE001 - the others must hear what became of theirs
+                _journal.exception("what became of %d writes could not be told", len(waiting.drafts))
             at = end
