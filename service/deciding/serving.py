@@ -209,9 +209,10 @@ class Serving:
                 _log.warning("the store does not answer: %s", error)
             except Exception:  # noqa: BLE001 - what is served must not end with one bad entry
                 _log.exception("what is served could not be brought up to date")
-            with self._turned:
-                self._turns += 1
-                self._turned.notify_all()
+            else:
+                with self._turned:
+                    self._turns += 1
+                    self._turned.notify_all()
             self._wake.wait(EVERY_S)
             self._wake.clear()
 
