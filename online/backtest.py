@@ -4,10 +4,12 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
+from online import pickling
 from online.candidates import Standing
 from online.comparison import Finding
 from online.events import (
@@ -21,6 +23,7 @@ from online.events import (
 from online.learner import ModelLearner, model_fold
 from online.ledger import Alarmed, Ledger, Refused
 from online.log import Draft, Log, Partition
+from online.memory_log import MemoryLog
 from online.specs import DECLARED, ModelSpec
 from online.worker import Pace, Worker
 
@@ -85,23 +88,32 @@ class Result:
 
 @dataclass(slots=True)
 class _Run:
-    """The state of a back-test on its way."""
+    """The state of a back-test on its way; ``events`` are those that were played."""
 
     spec: ModelSpec
     log: Log
     partition: Partition
     worker: Worker
     drafts: list[Draft] = field(default_factory=list)
+    events: int = 0
     rows: int = 0
     restarts: int = 0
     curve: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
 
-    def append(self, event: Observed | Labelled) -> None:
-        payload = encode(event)
-        self.drafts.append(Draft(draft_id(event), digest(payload), payload))
-        if len(self.drafts) >= _TOGETHER:
-            self.flush()
+    def play(self, events: Iterable[Observed | Labelled], restart_at: int | None) -> Iterator[None]:
+        """Append the events; yields whenever the fold has taken all of them so far."""
+        for event in events:
+            if isinstance(event, Observed):
+                if restart_at is not None and self.rows == restart_at:
+                    self.restart()
+                self.rows += 1
+            payload = encode(event)
+            self.drafts.append(Draft(draft_id(event), digest(payload), payload))
+            self.events += 1
+            if len(self.drafts) >= _TOGETHER:
+                self.flush()
+                yield
 
     def flush(self) -> None:
         if self.drafts:
@@ -120,6 +132,24 @@ class _Run:
         self.restarts += 1
         self.worker = _worker(self.spec, self.log, self.partition)
 
+    def checkpoint(self) -> bytes | None:
+        """All of it, for `go_on`; ``None`` where the log is none in memory. To be asked for when all is flushed."""
+        if not isinstance(self.log, MemoryLog):
+            return None
+        self.worker.close()
+        fold = self.worker.fold
+        kept = None if fold is None else self.log.keep(self.partition, fold.oldest())
+        if kept is None:
+            return None
+        return pickling.dumps((self.events, self.rows, self.restarts, self.curve, self.ledger, kept))
+
+    def go_on(self, checkpoint: bytes) -> None:
+        """Become what the run was that made the checkpoint."""
+        if not isinstance(self.log, MemoryLog):
+            raise TypeError(f"a back-test is resumed in a log in memory, not in a {type(self.log).__name__}")
+        self.events, self.rows, self.restarts, self.curve, self.ledger, kept = pickling.loads(checkpoint)
+        self.log.go_on(self.partition, kept)
+
 
 def backtest(
     spec: ModelSpec,
@@ -130,13 +160,20 @@ def backtest(
     restart_at: int | None = None,
     season: int | None = None,
     progress: Callable[[int], None] | None = None,
+    keep: Callable[[Callable[[], bytes | None]], None] | None = None,
+    resume: bytes | None = None,
 ) -> Result:
     """Play the rows in order; every prediction is made before its label is learned.
 
     The log must be empty for ``model:<name>``. ``restart_at`` drops the learner after that many rows and starts another
-    from what the log holds. ``progress`` is called with the number of rows played, now and then. A forecast of
-    ``horizon`` steps ahead is made ``horizon`` rows before its label is known, so that labels come ``horizon - 1`` rows
-    late at least; with ``season`` rows a season, it is compared with the last known value of the same place in one.
+    from what the log holds. ``progress`` is called with the number of rows played, whenever the fold has taken them.
+    A forecast of ``horizon`` steps ahead is made ``horizon`` rows before its label is known, so that labels come
+    ``horizon - 1`` rows late at least; with ``season`` rows a season, it is compared with the last known value of the
+    same place in one.
+
+    ``keep`` is called now and then with what makes a checkpoint, or ``None`` where the log is none in memory. Given to
+    ``resume``, with the same rows and options and an empty log in memory, the run goes on from there as if it had never
+    been cut. A checkpoint is a pickle: resume from your own alone.
 
     Raises:
         LogUnavailable: The log could not be written or read.
@@ -150,14 +187,13 @@ def backtest(
     if forecasts:
         delay = replace(delay, rows=max(delay.rows, spec.horizon - 1))
         rows = _kept(rows, labels)
-    for event in _events(rows, delay):
-        if isinstance(event, Observed):
-            if restart_at is not None and run.rows == restart_at:
-                run.restart()
-            run.rows += 1
-            if progress is not None and run.rows % _TOGETHER == 0:
-                progress(run.rows)
-        run.append(event)
+    if resume is not None:
+        run.go_on(resume)
+    for _ in run.play(islice(_events(rows, delay), run.events, None), restart_at):
+        if progress is not None:
+            progress(run.rows)
+        if keep is not None:
+            keep(run.checkpoint)
     if restart_at is not None and not run.restarts:
         raise BeyondError(f"a restart after {restart_at:,} rows; allowed is less than the {run.rows:,} rows there are")
     run.flush()
@@ -217,10 +253,11 @@ def _worker(spec: ModelSpec, log: Log, partition: Partition) -> Worker:
 def _events(rows: Iterable[Row], delay: Delay) -> Iterator[Observed | Labelled]:
     """Observations, each labelled at once or followed by its label when it is due."""
     waiting: deque[tuple[int, float, Labelled]] = deque()
+    at = 0.0
     for number, row in enumerate(rows):
         at = float(number) if row.at is None else row.at
         while waiting and (waiting[0][0] <= number and waiting[0][1] <= at):
-            yield waiting.popleft()[2]
+            yield _due(waiting.popleft()[2], at)
         known = delay.chance is None or delay.probability >= 1.0 or delay.chance() < delay.probability
         at_once = known and not delay.rows and not delay.seconds
         label: Any = row.label if at_once else UNSET
@@ -230,7 +267,12 @@ def _events(rows: Iterable[Row], delay: Delay) -> Iterator[Observed | Labelled]:
             labelled = Labelled(id=str(number), key=row.key, label=row.label, at=due if delay.seconds else None)
             waiting.append((number + delay.rows + (not delay.seconds), due, labelled))
     for _, _, labelled in waiting:
-        yield labelled
+        yield _due(labelled, at)
+
+
+def _due(labelled: Labelled, at: float) -> Labelled:
+    """A label at its time: that of the row before which it comes, where it is late by rows."""
+    return labelled if labelled.at is not None else structs.replace(labelled, at=at)
 
 
 def _stretches(errors: Sequence[float], size: int) -> Iterator[tuple[int, float]]:

@@ -55,6 +55,22 @@ class _Stream:
     index: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a worker needs of a partition to go on in another log: the last snapshot with its parts, some entries.
+
+    ``number`` is the running number of the last entry, ``last`` its id; ``entries`` are those that the fold must still
+    be able to read.
+    """
+
+    number: int
+    last: EntryId
+    learned: int
+    snapshot: bytes
+    parts: Mapping[str, bytes]
+    entries: tuple[Entry, ...] = ()
+
+
 class MemoryLog:
     """A `Log` in memory, safe to share between threads. ``clock`` gives append times in seconds since the epoch."""
 
@@ -252,6 +268,34 @@ class MemoryLog:
         with self._changed:
             found = list(self._stream(partition).index.get(family, {}).items())
         return iter(found)
+
+    def keep(self, partition: Partition, oldest: EntryId | None) -> Kept | None:
+        """What is needed to go on from the last snapshot, if that is of the last entry, and else ``None``.
+
+        ``oldest`` is the first entry that the fold must still be able to read.
+        """
+        with self._changed:
+            stream = self._stream(partition)
+            saved = stream.snapshot
+            if saved is None or saved.cursor != stream.last:
+                return None
+            begin = len(stream.entries) if oldest is None else bisect_left(stream.entries, oldest, key=_id_of)
+            entries = tuple(stream.entries[begin:])
+            return Kept(stream.number, stream.last, saved.learned, saved.data, dict(stream.parts), entries)
+
+    def go_on(self, partition: Partition, kept: Kept) -> None:
+        """Make an empty partition what it was when it was kept, without the entries and reports that are done with."""
+        with self._changed:
+            self._streams[partition] = _Stream(
+                entries=list(kept.entries),
+                ids={entry.event_id: (entry.id, b"") for entry in kept.entries},
+                number=kept.number,
+                last=kept.last,
+                cursor=kept.last,
+                learned=kept.learned,
+                snapshot=_Snapshot(kept.snapshot, kept.last, kept.learned),
+                parts=dict(kept.parts),
+            )
 
     def _stream(self, partition: Partition) -> _Stream:
         return self._streams.setdefault(partition, _Stream())

@@ -3,6 +3,7 @@
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -195,6 +196,59 @@ def test_alarms_are_placed_where_they_are_raised_also_with_late_labels() -> None
         for found in (at_once, late)
     )
     assert 625 < first < 725 <= later
+
+
+MANNER: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({"on_drift": "replace"}, {"delay": lambda: Delay(rows=70)}),
+    ({"label_wait": 500.0}, {"delay": lambda: Delay(rows=30, probability=0.3, chance=random.Random(7).random)}),
+    ({"key": "site", "keys": 2}, {"delay": lambda: Delay(rows=70)}),
+    ({"challengers": {"bayes": {"pipeline": [{"use": "naive_bayes.GaussianNB"}]}}, "comparison": {"labels": 400}}, {}),
+    ({}, {"restart_at": 1_700}),
+]
+
+
+@pytest.mark.parametrize(("changes", "options"), MANNER)
+def test_a_run_that_is_resumed_from_any_checkpoint_ends_as_if_never_cut(
+    changes: dict[str, Any], options: dict[str, Any]
+) -> None:
+    model = spec(**changes)
+    given = [
+        Row(row.features, row.label, key=f"site-{n % 3}" if model.key else None) for n, row in enumerate(cases() * 3)
+    ]
+
+    def fresh() -> dict[str, Any]:
+        return {name: option() if callable(option) else option for name, option in options.items()}
+
+    checkpoints: list[bytes] = []
+
+    def keep(make: Callable[[], bytes | None]) -> None:
+        made = make()
+        assert made is not None
+        checkpoints.append(made)
+
+    unbroken = backtest(model, given, MemoryLog(), **fresh())
+    kept = backtest(model, given, MemoryLog(), keep=keep, **fresh())
+    assert len(checkpoints) >= 3
+    for found in (kept, *(backtest(model, given, MemoryLog(), resume=one, **fresh()) for one in checkpoints)):
+        # Errors that are not known are not equal to themselves.
+        assert [repr(error) for error in found.errors] == [repr(error) for error in unbroken.errors]
+        assert replace(found, errors=()) == replace(unbroken, errors=())
+
+
+def test_a_checkpoint_taken_while_a_run_goes_on_changes_nothing_in_it() -> None:
+    flipped = [Row(x, y if number < 1_800 else not y) for number, (x, y) in enumerate(rows() * 2)]
+    told: list[int] = []
+    found = backtest(spec(), flipped, MemoryLog(), keep=lambda make: told.append(len(make() or b"")))
+    assert found == backtest(spec(), flipped, MemoryLog())
+    assert len(told) == 2
+
+
+def test_labels_late_by_rows_keep_the_time_of_the_rows() -> None:
+    # Rows are one second apart: a label 30 rows late is in time for a wait of 100 seconds.
+    found = backtest(spec(label_wait=100.0), cases(), MemoryLog(), delay=Delay(rows=30))
+    assert found.counts["labelled"] == 1_250
+    assert found.counts["defaulted"] == 0
 
 
 AIRLINE = {
