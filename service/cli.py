@@ -3,14 +3,13 @@
 A command's module is imported when it runs, so that `trimtab api` never loads torch and `--help` loads nothing.
 """
 
-import importlib
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-FAILED, WRONG_USAGE = 1, 2
+from service.cli_access import audit, keys
+from service.invocation import LOCAL, Actor, Data, Json, Reason, Url, do
 
 app = typer.Typer(
     name="trimtab",
@@ -22,36 +21,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
-Url = Annotated[str, typer.Option(envvar="TRIMTAB_URL", help="Address of a running service.")]
+app.add_typer(keys, name="keys")
+app.add_typer(audit, name="audit")
+
 Params = Annotated[str, typer.Option(help="World parameters: k=v,.. (lists as a:b:step or [..]) or @file.json.")]
 ManifestFile = Annotated[Path | None, typer.Option(help="Manifest; trimtab.toml in this folder if left out.")]
-Data = Annotated[Path | None, typer.Option(help="Data folder; .trimtab in this folder if left out.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all chance.")]
-Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
-Actor = Annotated[str, typer.Option(envvar="USER", help="Who; kept in the history.")]
 Point = Annotated[str, typer.Argument(help="Decision point.")]
-
-_LOCAL = "http://127.0.0.1:8080"
-
-
-def _do(command: str, action: str = "run", **arguments: Any) -> None:
-    """Run one command; what a user can mend ends as one line on stderr, never as a traceback."""
-    from service.commands.output import CommandError, UsageError
-
-    try:
-        status = getattr(importlib.import_module(f"service.commands.{command}"), action)(**arguments)
-    except UsageError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(WRONG_USAGE) from None
-    except CommandError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(FAILED) from None
-    except BrokenPipeError:
-        # Whoever read our output has gone: nothing more can be said, also not by the interpreter on its way out.
-        sys.stdout = None
-        raise typer.Exit(FAILED) from None
-    raise typer.Exit(status or 0)
 
 
 def _version(asked: bool) -> None:
@@ -82,25 +58,25 @@ def up(
     console: Annotated[bool, typer.Option("--console/--no-console", help="Run the console beside it.")] = True,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C."""
-    _do("up", manifest=manifest, data=data, demo=demo, port=port, console=console)
+    do("up", manifest=manifest, data=data, demo=demo, port=port, console=console)
 
 
 @app.command()
 def api() -> None:
     """Run one API process, with settings from the environment (TRIMTAB_*)."""
-    _do("processes", "api")
+    do("processes", "api")
 
 
 @app.command()
 def learner() -> None:
     """Run one learner process, with settings from the environment (TRIMTAB_*)."""
-    _do("processes", "learner")
+    do("processes", "learner")
 
 
 @app.command()
 def adapter() -> None:
     """Run one adapter process (it trains), with settings from the environment (TRIMTAB_*)."""
-    _do("processes", "adapter")
+    do("processes", "adapter")
 
 
 @app.command()
@@ -110,7 +86,7 @@ def console(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 8081 if left out.")] = None,
 ) -> None:
     """Run the console of a running service, with settings from the environment (TRIMTAB_CONSOLE_*)."""
-    _do("console", url=url, host=host, port=port)
+    do("console", url=url, host=host, port=port)
 
 
 @app.command()
@@ -118,7 +94,7 @@ def worlds(
     name: Annotated[str | None, typer.Argument(help="Show this world alone.")] = None, json: Json = False
 ) -> None:
     """List the worlds with their parameters, units and ranges."""
-    _do("worlds", name=name, as_json=json)
+    do("worlds", name=name, as_json=json)
 
 
 @app.command()
@@ -142,11 +118,11 @@ def train(
         Path | None, typer.Option(help="Keep the training in this data folder; in .trimtab, where there is one.")
     ] = None,
     register: Annotated[str | None, typer.Option(metavar="POINT", help="Register the bundle for a point.")] = None,
-    url: Url = _LOCAL,
+    url: Url = LOCAL,
     json: Json = False,
 ) -> None:
     """Train a policy and write it as a bundle."""
-    _do(
+    do(
         "train",
         world=world,
         algo=algo,
@@ -172,11 +148,11 @@ def lineage(
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Where to write the run's bundle.")] = None,
     register: Annotated[str | None, typer.Option(metavar="POINT", help="Register the bundle for a point.")] = None,
-    url: Url = _LOCAL,
+    url: Url = LOCAL,
     json: Json = False,
 ) -> None:
     """List the trainings that were kept, or bring the bundle of one back."""
-    _do("lineage", run=run, data=data, out=out, register=register, url=url, as_json=json)
+    do("lineage", run=run, data=data, out=out, register=register, url=url, as_json=json)
 
 
 @app.command()
@@ -203,7 +179,7 @@ def tune(
     """Search the settings of an algorithm for a world, or of a declared model over a data set."""
     of_world = {"algo": algo, "params": params, "ranges": ranges, "steps": steps, "study": study, "out": out}
     of_model = {"data": data, "label": label, "at": at, "search": search or [], "held_out": held_out}
-    _do("tune_model", "either", name=name, manifest=manifest, of_world=of_world, of_model=of_model,
+    do("tune_model", "either", name=name, manifest=manifest, of_world=of_world, of_model=of_model,
         trials=trials, seed=seed, as_json=json)  # fmt: skip
 
 
@@ -213,11 +189,11 @@ def import_(
     card: Annotated[Path, typer.Option(help="TOML: world, params, actions, observation, output.")],
     out: Annotated[Path | None, typer.Option(help="Where to write the bundle.")] = None,
     register: Annotated[str | None, typer.Option(metavar="POINT", help="Register the bundle for a point.")] = None,
-    url: Url = _LOCAL,
+    url: Url = LOCAL,
     json: Json = False,
 ) -> None:
     """Make a bundle of a model from elsewhere: an ONNX file and a card written by hand."""
-    _do("bring", model=model, card=card, out=out, register=register, url=url, as_json=json)
+    do("bring", model=model, card=card, out=out, register=register, url=url, as_json=json)
 
 
 @app.command()
@@ -236,7 +212,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Say what a policy is worth in a world, or over ranges, beside the baselines and the exact optimum."""
-    _do(
+    do(
         "evaluate",
         policy=policy,
         world=world,
@@ -268,11 +244,12 @@ def backtest(
     season: Annotated[int | None, typer.Option(min=1, help="Rows in a season, to compare forecasts with.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page: error and metrics over time, with alarms.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the same as a PNG picture.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same line was cut short.")] = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Run a declared model over a data set, through the same learner that serves."""
-    _do(
+    do(
         "backtest",
         model=model,
         data=data,
@@ -287,6 +264,7 @@ def backtest(
         season=season,
         html=html,
         plot=plot,
+        resume=resume,
         seed=seed,
         as_json=json,
     )
@@ -297,17 +275,17 @@ def ingest(
     model: Annotated[str, typer.Argument(help="Model of the running service.")],
     source: Annotated[str, typer.Argument(metavar="FILE_OR_-", help="CSV, JSON lines or Parquet; - reads JSON lines.")],
     label: Annotated[str | None, typer.Option(help="Column that holds the label.")] = None,
-    url: Url = _LOCAL,
+    url: Url = LOCAL,
     json: Json = False,
 ) -> None:
     """Send a file's rows to a model as events."""
-    _do("ingest", model=model, source=source, label=label, url=url, as_json=json)
+    do("ingest", model=model, source=source, label=label, url=url, as_json=json)
 
 
 @app.command()
 def simulate(
     point: Point,
-    url: Url = _LOCAL,
+    url: Url = LOCAL,
     params: Params = "",
     shift: Annotated[
         list[str] | None, typer.Option(help='Change of the hidden parameters: "at=2000,k=v"; repeatable.')
@@ -329,7 +307,7 @@ def simulate(
     json: Json = False,
 ) -> None:
     """Play the outside world against a running service, with hidden parameters of its own."""
-    _do(
+    do(
         "simulate",
         point=point,
         url=url,
@@ -355,17 +333,17 @@ def simulate(
 def report(
     point: Point,
     html: Annotated[Path | None, typer.Option(help="Write it there, with its figures, as one page to mail.")] = None,
-    url: Url = _LOCAL,
+    url: Url = LOCAL,
     json: Json = False,
 ) -> None:
     """Show what each policy of a point was worth."""
-    _do("operate", "report", point=point, html=html, url=url, as_json=json)
+    do("operate", "report", point=point, html=html, url=url, as_json=json)
 
 
 @app.command()
-def policies(point: Point, url: Url = _LOCAL, json: Json = False) -> None:
+def policies(point: Point, url: Url = LOCAL, json: Json = False) -> None:
     """List the policies of a point and what has served it."""
-    _do("operate", "policies", point=point, url=url, as_json=json)
+    do("operate", "policies", point=point, url=url, as_json=json)
 
 
 @app.command()
@@ -374,17 +352,17 @@ def promote(
     digest: Annotated[str, typer.Argument(help="Bundle, by its digest or the beginning of it.")],
     reason: Reason,
     actor: Actor = "",
-    url: Url = _LOCAL,
+    url: Url = LOCAL,
     json: Json = False,
 ) -> None:
     """Let a bundle serve a point."""
-    _do("operate", "promote", point=point, digest=digest, reason=reason, actor=actor, url=url, as_json=json)
+    do("operate", "promote", point=point, digest=digest, reason=reason, actor=actor, url=url, as_json=json)
 
 
 @app.command()
-def rollback(point: Point, reason: Reason, actor: Actor = "", url: Url = _LOCAL, json: Json = False) -> None:
+def rollback(point: Point, reason: Reason, actor: Actor = "", url: Url = LOCAL, json: Json = False) -> None:
     """Let serve again what served a point before."""
-    _do("operate", "rollback", point=point, reason=reason, actor=actor, url=url, as_json=json)
+    do("operate", "rollback", point=point, reason=reason, actor=actor, url=url, as_json=json)
 
 
 @app.command()
@@ -394,23 +372,23 @@ def mode(
     reason: Reason,
     share: Annotated[float | None, typer.Option(min=0, max=1, help="Share of a canary.")] = None,
     actor: Actor = "",
-    url: Url = _LOCAL,
+    url: Url = LOCAL,
     json: Json = False,
 ) -> None:
     """Set the mode in which a point serves."""
-    _do("operate", "mode", point=point, mode=mode, reason=reason, share=share, actor=actor, url=url, as_json=json)
+    do("operate", "mode", point=point, mode=mode, reason=reason, share=share, actor=actor, url=url, as_json=json)
 
 
 @app.command()
-def hold(point: Point, reason: Reason, actor: Actor = "", url: Url = _LOCAL, json: Json = False) -> None:
+def hold(point: Point, reason: Reason, actor: Actor = "", url: Url = LOCAL, json: Json = False) -> None:
     """Keep the service from releasing anything for a point by itself."""
-    _do("operate", "hold", point=point, reason=reason, actor=actor, url=url, as_json=json)
+    do("operate", "hold", point=point, reason=reason, actor=actor, url=url, as_json=json)
 
 
 @app.command()
-def release(point: Point, reason: Reason, actor: Actor = "", url: Url = _LOCAL, json: Json = False) -> None:
+def release(point: Point, reason: Reason, actor: Actor = "", url: Url = LOCAL, json: Json = False) -> None:
     """Let the service release by itself again, after a hold."""
-    _do("operate", "release", point=point, reason=reason, actor=actor, url=url, as_json=json)
+    do("operate", "release", point=point, reason=reason, actor=actor, url=url, as_json=json)
 
 
 @app.command()
@@ -422,11 +400,11 @@ def rejects(
     ] = None,
     reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "replayed by hand",
     actor: Actor = "",
-    url: Url = _LOCAL,
+    url: Url = LOCAL,
     json: Json = False,
 ) -> None:
     """List the events that a model's learner has set aside, and why; with --replay, bring one back."""
-    _do("operate", "rejects", model=model, entry=replay, event=event, reason=reason, actor=actor, url=url, as_json=json)
+    do("operate", "rejects", model=model, entry=replay, event=event, reason=reason, actor=actor, url=url, as_json=json)
 
 
 @app.command()
@@ -437,7 +415,7 @@ def archive(
     json: Json = False,
 ) -> None:
     """List what the learners have copied out of the log, as Parquet; with --out, decode it into one file."""
-    _do("archive", subject=subject, data=data, out=out, as_json=json)
+    do("archive", subject=subject, data=data, out=out, as_json=json)
 
 
 @app.command()
@@ -449,7 +427,7 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Check what the service needs on this machine, and what runs."""
-    _do("doctor", data=data, url=url, as_json=json)
+    do("doctor", data=data, url=url, as_json=json)
 
 
 def main() -> None:

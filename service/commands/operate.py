@@ -101,7 +101,7 @@ def release(point: str, reason: str, actor: str, url: str, as_json: bool) -> Non
 
 def register(point: str, data: bytes, url: str) -> None:
     """Register a bundle for a point."""
-    _ask(url, lambda client: client.post_bytes(f"/v1/policies/{point}", data))
+    ask(url, lambda client: client.post_bytes(f"/v1/policies/{point}", data))
 
 
 def _order(
@@ -114,24 +114,26 @@ def _order(
     show: Callable[[Console, Mapping[str, Any]], None] | None = None,
 ) -> None:
     by = {"actor": actor} if actor else {}
-    result = _ask(url, lambda client: client.post(path, {**order, **by, "reason": reason}))
+    result = ask(url, lambda client: client.post(path, {**order, **by, "reason": reason}))
     finish(result, as_json, lambda out: out.print_json(data=result) if show is None else show(out, result))
 
 
 def _get(url: str, path: str) -> Any:
-    return _ask(url, lambda client: client.get(path))
+    return ask(url, lambda client: client.get(path))
 
 
-def _ask(url: str, question: Callable[[Client], Awaitable[Any]]) -> Any:
-    async def ask() -> Any:
-        client = Client(url.rstrip("/"), _PATIENCE_S, Stop())
+def ask(url: str, question: Callable[[Client], Awaitable[Any]], key: str | None = None) -> Any:
+    """What a service answers; `key` is sent instead of the one in the environment."""
+
+    async def put() -> Any:
+        client = Client(url.rstrip("/"), _PATIENCE_S, Stop(), key)
         try:
             return await question(client)
         finally:
             await client.close()
 
     try:
-        return asyncio.run(ask())
+        return asyncio.run(put())
     except ServiceError as error:
         raise (UsageError if error.unknown else CommandError)(str(error)) from None
 
