@@ -99,10 +99,14 @@ class Place:
         return [Missed(entry=str(entry.id), count=gap)]
 
     def time(self, at: float | None, appended: float) -> float:
-        """An event's time; event time as a whole never goes back."""
+        """An event's time; event time as a whole never goes back, and never ahead of the log.
+
+        What a caller says may bring the clock up to the append, as a replayed past does, but not beyond: nobody ends
+        the waits of others by a date in the future.
+        """
         time = appended if at is None else min(at, appended + AHEAD)
-        if time > self.now:
-            self.now = time
+        if (now := min(time, appended)) > self.now:
+            self.now = now
         return time
 
 

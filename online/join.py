@@ -126,6 +126,9 @@ class Value:
     """What one policy earned in one arm: counts of decisions, sums over those with a reward.
 
     ``reward`` and ``squares`` sum over rewarded decisions, ``default`` over defaulted ones, which no learner may use.
+    The wait of ``closed`` decisions is over. ``earned`` sums over the ``settled`` ones, whose reward may be set beside
+    defaults: where there is a default, those that are closed, since good outcomes that come at once would else stand
+    for all that are still open; where there is none, all rewarded ones.
     """
 
     decisions: int = 0
@@ -135,12 +138,15 @@ class Value:
     reward: float = 0.0
     squares: float = 0.0
     default: float = 0.0
+    closed: int = 0
+    settled: int = 0
+    earned: float = 0.0
 
     @property
     def mean(self) -> float | None:
-        """Reward per decision that has one, defaults included."""
-        settled = self.rewarded + self.defaulted
-        return (self.reward + self.default) / settled if settled else None
+        """Reward per settled decision, defaults included."""
+        counted = self.settled + self.defaulted
+        return (self.earned + self.default) / counted if counted else None
 
 
 class _Open(Waiting, kw_only=True):
@@ -199,10 +205,9 @@ class PointLearner:
             event = decode(entry.payload)
         except EventError as error:
             return [*reports, *self._set_aside(entry, str(error))]
-        at = getattr(event, "at", None)
-        self.place.time(at, entry.at)
+        at = self.place.time(getattr(event, "at", None), entry.at)
         reports += self._end_waits()
-        return reports + self._dispatch(entry, event, entry.at if at is None else at)
+        return reports + self._dispatch(entry, event, at)
 
     def _dispatch(self, entry: Entry, event: Any, at: float) -> list[Report]:
         match event:
@@ -247,7 +252,7 @@ class PointLearner:
         if waiting.reward is None:
             return self._show(name, event.decision, Standing("pending"))
         # Outcomes that overtook the activation count from now on.
-        self._count(waiting, rewarded=1, reward=waiting.reward, squares=waiting.reward * waiting.reward)
+        self._pay(waiting, 1, waiting.reward, 0.0)
         return self._show(name, event.decision, Standing("rewarded", waiting.reward, waiting.outcomes))
 
     def _reward(self, entry: Entry, event: Rewarded) -> list[Report]:
@@ -268,7 +273,7 @@ class PointLearner:
             return self._show(name, event.decision, Standing("deferred", outcomes=joined.outcomes))
         old = waiting.reward or 0.0
         first = int(waiting.reward is None)
-        self._count(waiting, rewarded=first, reward=reward - old, squares=reward * reward - old * old)
+        self._pay(waiting, first, reward, old)
         heard = self._heard(entry, waiting, event, value) if first else []
         return heard + self._show(name, event.decision, Standing("rewarded", reward, joined.outcomes))
 
@@ -319,11 +324,14 @@ class PointLearner:
         self._decided.pop(waiting.entry, None)
         if waiting.deferred:
             standing = Standing("inactive", closed=True)
-        elif waiting.outcomes:
+        elif waiting.reward is not None:
             standing = Standing("rewarded", waiting.reward, waiting.outcomes, closed=True)
+            known = self.spec.default is not None
+            self._count(waiting, closed=1, settled=int(known), earned=waiting.reward if known else 0.0)
         else:
             standing = Standing("defaulted", self.spec.default, closed=True)
-            self._count(waiting, defaulted=int(self.spec.default is not None), default=self.spec.default or 0.0)
+            known = self.spec.default is not None
+            self._count(waiting, closed=1, defaulted=int(known), default=self.spec.default or 0.0)
         self.settled += 1
         self._closed.put(name, _Closed(waiting.policy, waiting.arm, standing))
         return self._show(name, bare_id(name), standing)
@@ -332,6 +340,12 @@ class PointLearner:
         self._index[f"decision:{name}"] = msgspec.msgpack.encode(standing)
         reward, outcomes, closed = standing.reward, standing.outcomes, standing.closed
         return [Settled(id=decision, state=standing.state, reward=reward, outcomes=outcomes, closed=closed)]
+
+    def _pay(self, waiting: _Open, first: int, reward: float, old: float) -> None:
+        """Count a reward, in place of the old one unless it is the decision's first."""
+        self._count(waiting, rewarded=first, reward=reward - old, squares=reward * reward - old * old)
+        if self.spec.default is None:
+            self._count(waiting, settled=first, earned=reward - old)
 
     def _count(self, waiting: _Open, **more: float) -> None:
         self._tally(waiting.policy, waiting.arm, **more)
@@ -401,7 +415,8 @@ class PointLearner:
         """The learner that this snapshot was dumped from, parts apart."""
         learner = cls(spec, reward_of, listener)
         # Snapshots of before there were listeners hold nothing for them.
-        learner.place, learner.values, learner.settled, early, *heard = pickle.loads(data)
+        learner.place, values, learner.settled, early, *heard = pickle.loads(data)
+        learner.values = {arm: _whole(value) for arm, value in values.items()}
         learner._early.restore(early)
         learner.heard = heard[0] if heard else None
         if listener is not None and learner.heard is not None:
@@ -421,6 +436,15 @@ class PointLearner:
                 event = decode(entry.payload)
                 if isinstance(event, Decided):
                     self._decided[entry.id] = event
+
+
+def _whole(value: Value) -> Value:
+    """A value of before there were settled decisions: all that had a reward were taken for settled."""
+    if hasattr(value, "earned"):
+        return value
+    known = {name: getattr(value, name) for name in ("decisions", "rewarded", "defaulted", "late", "reward", "squares")}
+    closed = value.rewarded + value.defaulted
+    return Value(**known, default=value.default, closed=closed, settled=value.rewarded, earned=value.reward)
 
 
 def point_fold(

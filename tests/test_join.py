@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online.events import Activated, Decided, Labelled, Rejected, Rewarded, Settled, Ticked, encode
-from online.join import OutcomeSpec, PointLearner, Standing, aggregate, parse_standing, standing_field
+from online.join import OutcomeSpec, PointLearner, Standing, Value, _whole, aggregate, parse_standing, standing_field
 from online.log import Entry, EntryId
 
 
@@ -92,7 +92,7 @@ def test_a_default_enters_value_reports_and_nothing_else() -> None:
     stream(decided("a", at=0.0), decided("b", at=1.0), outcome("b", 4.0, at=2.0))
     assert stream(Ticked(at=100.0))[0] == Settled(id="a", state="defaulted", reward=-1.0, closed=True)
     value = stream.learner.values["p", ""]
-    assert (value.reward, value.default, value.rewarded, value.defaulted) == (4.0, -1.0, 1, 1)
+    assert (value.reward, value.default, value.rewarded, value.defaulted, value.closed) == (4.0, -1.0, 1, 1, 2)
     assert value.mean == 1.5
     assert stream.learner.learned == 1
 
@@ -102,6 +102,45 @@ def test_without_a_default_a_missing_outcome_has_no_value() -> None:
     stream(decided("a", at=0.0))
     assert stream(Ticked(at=100.0)) == [Settled(id="a", state="defaulted", reward=None, closed=True)]
     assert stream.learner.values["p", ""].mean is None
+
+
+def test_where_there_is_a_default_a_mean_waits_for_those_that_are_still_open() -> None:
+    stream = Stream(PointLearner(OutcomeSpec(wait=60.0, default=0.0)))
+    stream(*(decided(f"d{number}", at=0.0) for number in range(4)), outcome("d0", 8.0, at=1.0))
+    assert stream.learner.values["p", ""].mean is None
+    stream(decided("e", at=30.0), outcome("e", 5.0, at=31.0), Ticked(at=60.0))
+    value = stream.learner.values["p", ""]
+    assert value.mean == 2.0
+    assert (value.decisions, value.closed, value.rewarded) == (5, 4, 2)
+
+
+def test_without_a_default_a_mean_is_over_what_was_rewarded() -> None:
+    stream = Stream(PointLearner(OutcomeSpec(wait=60.0)))
+    stream(decided("a"), decided("b"), outcome("a", 1.0), outcome("a", 3.0, number=1), outcome("b", 2.0))
+    assert stream.learner.values["p", ""].mean == 3.0
+
+
+def test_a_date_in_the_future_ends_nobody_elses_wait() -> None:
+    stream = Stream(PointLearner(OutcomeSpec(wait=60.0, default=0.0)))
+    stream(decided("honest", at=0.0))
+    for number, ahead in enumerate((100.0, 1e9)):
+        event = decided(f"hasty{number}", at=ahead)
+        assert stream.learner.apply(Entry(EntryId(2, number), 2 + number, 1.0, event.id, encode(event))) == []
+    assert stream.learner.place.now == 1.0
+    assert stream.learner.deadline() == 60.0
+    # Its own wait begins at most five minutes ahead of its append.
+    stream.number += 2
+    ended = stream(Ticked(at=361.0))
+    assert [report.id for report in ended] == ["honest", "hasty0", "hasty1"]
+
+
+def test_snapshots_of_before_there_were_settled_decisions_are_read() -> None:
+    old = object.__new__(Value)
+    for name, number in {"decisions": 3, "rewarded": 1, "defaulted": 1, "late": 0}.items():
+        object.__setattr__(old, name, number)
+    for name, number in {"reward": 4.0, "squares": 16.0, "default": 0.0}.items():
+        object.__setattr__(old, name, number)
+    assert _whole(old) == Value(3, 1, 1, 0, 4.0, 16.0, 0.0, closed=2, settled=1, earned=4.0)
 
 
 def test_outcomes_may_overtake_their_decision() -> None:
