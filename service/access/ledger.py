@@ -83,43 +83,57 @@ class AuditLog:
     def __init__(self, log: Log, secret: bytes) -> None:
         self._log = log
         self._key = _derived(secret, b"audit")
-        self._cursor = START
+        self._places: list[EntryId] = []
         self._head = AuditHead(0, ROOT)
 
     def append(self, action: Action) -> Sealed:
         """Adds an action to the chain, durably, after whatever other processes have added."""
-        before = self.head()
+        before, after = self.head(), self._places[-1] if self._places else START
+        if (cut := self._cut()) is not None:
+            # A number is left out: the hole stays to be found.
+            before, after = AuditHead(before.entries + 1, ""), cut
         while True:
             sealed = audit.seal(self._key, before.seal, before.entries + 1, action)
-            # The number is the id: of two processes that take the same place, one is told of the other.
-            (outcome,) = self._log.append(AUDIT, [Draft(str(sealed.number), digest(sealed.seal), _encode(sealed))])
+            # Named by its place: of two processes that take the same one, the second is told of the first.
+            draft = Draft(f"{sealed.number} after {after}", digest(sealed.seal), _encode(sealed))
+            (outcome,) = self._log.append(AUDIT, [draft])
             if not isinstance(outcome, Conflict):
-                self._head = AuditHead(sealed.number, sealed.seal)
                 return sealed
             other = _decoded(outcome.entry.payload)
-            # What stood there and is gone leaves a hole, which `check` finds; the chain goes on behind it.
-            before = AuditHead(sealed.number, "" if other is None else other.seal)
+            before, after = AuditHead(sealed.number, "" if other is None else other.seal), outcome.entry.id
 
     def head(self) -> AuditHead:
         """The end of the chain."""
-        while entries := self._log.read(AUDIT, self._cursor, _PAGE):
+        while entries := self._log.read(AUDIT, self._places[-1] if self._places else START, _PAGE):
             for entry in entries:
-                if (sealed := _decoded(entry.payload)) is not None and sealed.number > self._head.entries:
+                sealed = _decoded(entry.payload)
+                if sealed is not None and sealed.number > self._head.entries:
                     self._head = AuditHead(sealed.number, sealed.seal)
-            self._cursor = entries[-1].id
+                self._places.append(entry.id)
         return self._head
 
     def page(self, before: int | None, count: int) -> list[Sealed]:
-        """Up to `count` entries below the number `before` (`None`: from the end), the newest first."""
-        end = self.head().entries + 1 if before is None else before
-        found = self._log.find(AUDIT, [str(number) for number in range(end - 1, max(end - 1 - count, 0), -1)])
-        decoded = (_decoded(entry.payload) for entry in found if entry is not None)
-        return [sealed for sealed in decoded if sealed is not None]
+        """Up to `count` entries before the place `before` (`None`: the end; the first is 1), the newest first."""
+        self.head()
+        end = len(self._places) if before is None else min(before - 1, len(self._places))
+        begin = max(end - count, 0)
+        if begin >= end:
+            return []
+        found = self._log.read(AUDIT, self._places[begin].before, end - begin)
+        return [_decoded(entry.payload) or _unreadable(begin + at + 1) for at, entry in enumerate(found)][::-1]
 
     def check(self, head: str | None = None) -> Broken | None:
         """The first place where the chain in the log does not hold, `None` where it does; as `audit.verify`."""
         known = self.head().seal if head is None else head
-        return audit.verify(self._key, self._chain(), known)
+        broken = audit.verify(self._key, self._chain(), known)
+        if broken is None and self._cut() is not None:
+            return Broken(self._head.entries + 1, "the log has counted more entries than it holds: its tail was cut")
+        return broken
+
+    def _cut(self) -> EntryId | None:
+        """The last entry ever appended where it is not there any more."""
+        tail = self._log.tail(AUDIT)
+        return tail if tail > START and not self._log.read(AUDIT, tail.before, 1) else None
 
     def _chain(self) -> Iterator[Sealed]:
         """Every entry in the order of the log; one that cannot be read keeps its place, under no seal."""
@@ -128,8 +142,12 @@ class AuditLog:
         while entries := self._log.read(AUDIT, cursor, _PAGE):
             for entry in entries:
                 number += 1
-                yield _decoded(entry.payload) or Sealed(number, Action("", "", "", "", 0.0), "")
+                yield _decoded(entry.payload) or _unreadable(number)
             cursor = entries[-1].id
+
+
+def _unreadable(number: int) -> Sealed:
+    return Sealed(number, Action("(cannot be read)", "", "", "", 0.0), "")
 
 
 def _decoded(payload: bytes) -> Sealed | None:

@@ -75,8 +75,7 @@ class Audit:
 
         def look(store: Store) -> AuditAnswer:
             page = store.audit.page(before, last)
-            lowest = min((sealed.number for sealed in page), default=1)
-            following = lowest if lowest > 1 and len(page) == last else None
+            following = page[-1].number if len(page) == last and page[-1].number > 1 else None
             return AuditAnswer([_entry(sealed) for sealed in page], store.audit.head().entries, following)
 
         return reply(await self._api.archive.ask(look))
