@@ -1,24 +1,20 @@
 """`trimtab backtest`: a declared model over a data set, through the same learner that serves."""
 
-import inspect
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
-from river import datasets
-from river.datasets.base import FileDataset, RemoteDataset
+from river.__version__ import __version__ as river_version
 
 from online import durations
-from online.backtest import BeyondError, Delay, Result, Row, backtest
+from online.backtest import BeyondError, Delay, Result, backtest
 from online.drift import Judged, always, judge, kind
 from online.ledger import Refused
 from online.log import Log, LogUnavailable
@@ -28,21 +24,13 @@ from online.redis_log import RedisLog
 from online.specs import ModelSpec
 from service import manifest as declarations
 from service.commands import pictures
-from service.commands.output import CommandError, UsageError, console, finish, shown, table
+from service.commands.data import count_of, rows_of
+from service.commands.output import CommandError, UsageError, finish, shown, table
+from service.commands.progress import Checkpoints, counted
 from service.manifest import ManifestError
-from service.outside import rows as files
 from service.outside.rows import RowError
 from service.processes.embedded import EmbeddedError, EmbeddedRedis, find_server
 from service.processes.folder import DataFolder
-
-_DATA_SETS: Mapping[str, Callable[[], FileDataset]] = {
-    name: kind
-    for name, kind in inspect.getmembers(datasets, inspect.isclass)
-    if issubclass(kind, FileDataset) and not issubclass(kind, RemoteDataset)
-}
-
-_EVERY = 2.0
-"""Seconds between lines of progress."""
 
 _ALARMS = 20
 _REFUSALS = 5
@@ -64,6 +52,7 @@ def run(
     season: int | None = None,
     html: Path | None = None,
     plot: Path | None = None,
+    resume: bool = False,
 ) -> None:
     """Play the rows and say how well the model predicted them before it learned them."""
     pictures.check(html, ".html", "--html")
@@ -74,7 +63,12 @@ def run(
         if season is not None and spec.task != "forecasting":
             raise UsageError(f"--season is for forecasting models, and {model} does {spec.task}")
         delay = _delay(label_delay, label_probability, seed)
-        with _log_of(log) as entries, counted() as progress:
+        total = count_of(data)
+        _check_changes(changes, total, data)
+        facts = _facts(spec, data, [label, at, label_delay, label_probability, seed, restart_at])
+        checkpoints = Checkpoints(model, facts)
+        begin = _begin(checkpoints, log) if resume else None
+        with _log_of(log) as entries, counted(total) as progress:
             result = backtest(
                 spec,
                 rows_of(data, label, at, spec.key is not None),
@@ -83,6 +77,8 @@ def run(
                 restart_at=restart_at,
                 season=season,
                 progress=progress,
+                keep=checkpoints.keep,
+                resume=begin,
             )
     except (ManifestError, RowError) as error:
         raise UsageError(str(error)) from None
@@ -90,8 +86,13 @@ def run(
         raise CommandError(str(error)) from None
     except BeyondError as error:
         raise UsageError(f"--restart-at: {error}") from None
-    if changes and changes[-1] >= result.rows:
-        raise UsageError(f"--drifts {drifts!r}: give rows below {result.rows:,}, as many as {data} has")
+    except KeyboardInterrupt:
+        kept = checkpoints.path.is_file()
+        raise CommandError(
+            "interrupted; " + ("the same line with --resume goes on from there" if kept else "nothing was kept yet")
+        ) from None
+    checkpoints.done()
+    _check_changes(changes, result.rows, data)
     if _is_fruitless(result):
         raise CommandError(f"none of the {result.rows:,} rows of {data} was taken:\n{_refusals(result.refused)}")
     found = {"model": model, "data": data, "log": log, **_summary(result), **_against(spec, result, changes)}
@@ -106,28 +107,32 @@ def run(
     finish(found, as_json, lambda out: _show(out, found, result))
 
 
-@contextmanager
-def counted() -> Iterator[Callable[[int], None]]:
-    """Counts rows aloud: with a running number where there is a terminal, with a line now and then where there is none.
+def _begin(checkpoints: Checkpoints, log: str) -> bytes:
+    """The checkpoint to go on from. Raises `UsageError`."""
+    if log != "memory":
+        raise UsageError(f"--resume goes on in a log in memory; --log is {log}")
+    data = checkpoints.load()
+    if data is None:
+        raise UsageError(
+            f"nothing to resume: in {checkpoints.path.parent} there is no back-test of this model over this data with "
+            "these options that was cut short"
+        )
+    return data
 
-    A run that is cut short says how far it came.
-    """
-    terminal, begun = console(), monotonic()
-    if terminal.is_terminal:
-        columns = (TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
-        with Progress(*columns, console=terminal, transient=True) as bar:
-            task = bar.add_task("rows", total=None)
-            yield lambda done: bar.update(task, completed=done)
-        return
-    told = begun
 
-    def tell(done: int) -> None:
-        nonlocal told
-        if monotonic() - told >= _EVERY:
-            told = monotonic()
-            terminal.print(f"{done:,} rows")
+def _facts(spec: ModelSpec, data: str, options: Sequence[Any]) -> dict[str, Any]:
+    """What makes a back-test this one and no other."""
+    path = Path(data)
+    state = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
+    made_by = (metadata.version("trimtab"), river_version)
+    return {"spec": spec.source, "data": data, "state": state, "options": options, "made_by": made_by}
 
-    yield tell
+
+def _check_changes(changes: Sequence[int], rows: int | None, data: str) -> None:
+    """Whether all known changes lie within the data. Raises `UsageError`."""
+    if changes and rows is not None and changes[-1] >= rows:
+        given = ",".join(map(str, changes))
+        raise UsageError(f"--drifts {given!r}: give rows below {rows:,}, as many as {data} has")
 
 
 def declared(model: str, path: Path) -> ModelSpec:
@@ -165,44 +170,6 @@ def _log_of(kind: str) -> Iterator[Log]:
             yield RedisLog(connect(server.url, server.password))
     else:
         raise UsageError(f"--log {kind!r}: give memory or redis")
-
-
-def rows_of(data: str, label: str | None, at: str | None, keyed: bool) -> Iterator[Row]:
-    """The rows of a file, or of a data set that River ships."""
-    if data in _DATA_SETS:
-        for features, y in _DATA_SETS[data]():
-            yield _row({**features}, y, at)
-        return
-    if not Path(data).exists():
-        raise UsageError(f"there is no file {data!r}, and River ships: {', '.join(_DATA_SETS)}")
-    for row in files.read(Path(data)):
-        event = files.event(row, label)
-        if "label" not in event:
-            raise UsageError(f"say which column of {data} holds the label, with --label: {', '.join(row)}")
-        key = event.get("key") if keyed else None
-        yield _row(dict(event["features"]), event["label"], at, key)
-
-
-def _row(features: dict[str, Any], label: Any, at: str | None, key: str | None = None) -> Row:
-    # A date is what the data has, and no feature that a model takes: it becomes seconds.
-    plain = {name: _seconds(value) if isinstance(value, datetime) else value for name, value in features.items()}
-    if at is None:
-        return Row(plain, label, key)
-    if at not in plain:
-        raise UsageError(f"there is no column {at!r} for --at; there are: {', '.join(plain)}")
-    time = plain.pop(at)
-    return Row(plain, label, key, time if isinstance(time, float | int) else _parsed(at, time))
-
-
-def _parsed(column: str, text: Any) -> float:
-    try:
-        return _seconds(datetime.fromisoformat(text))
-    except (TypeError, ValueError):
-        raise UsageError(f"{text!r} in column {column!r} is no time: give seconds since 1970 or ISO 8601") from None
-
-
-def _seconds(time: datetime) -> float:
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def _changes(text: str) -> list[int]:

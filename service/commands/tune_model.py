@@ -11,7 +11,8 @@ from rich.console import Console
 from online.specs import ModelSpec
 from online.tune import TuneError, choices, tune
 from service import manifest as declarations
-from service.commands.backtest import declared, rows_of
+from service.commands.backtest import declared
+from service.commands.data import rows_of
 from service.commands.output import CommandError, UsageError, console, finish, shown, table
 from service.manifest import ManifestError
 from service.outside.rows import RowError

@@ -1,0 +1,79 @@
+"""Data that commands play: files, and the data sets that River ships."""
+
+import csv
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+from river import datasets
+from river.datasets.base import FileDataset, RemoteDataset
+
+from online.backtest import Row
+from service.commands.output import UsageError
+from service.outside import rows as files
+
+_DATA_SETS: Mapping[str, Callable[[], FileDataset]] = {
+    name: kind
+    for name, kind in inspect.getmembers(datasets, inspect.isclass)
+    if issubclass(kind, FileDataset) and not issubclass(kind, RemoteDataset)
+}
+
+
+def rows_of(data: str, label: str | None, at: str | None, keyed: bool) -> Iterator[Row]:
+    """The rows of a file, or of a data set that River ships."""
+    if data in _DATA_SETS:
+        for features, y in _DATA_SETS[data]():
+            yield _row({**features}, y, at)
+        return
+    if not Path(data).exists():
+        raise UsageError(f"there is no file {data!r}, and River ships: {', '.join(_DATA_SETS)}")
+    for row in files.read(Path(data)):
+        event = files.event(row, label)
+        if "label" not in event:
+            raise UsageError(f"say which column of {data} holds the label, with --label: {', '.join(row)}")
+        key = event.get("key") if keyed else None
+        yield _row(dict(event["features"]), event["label"], at, key)
+
+
+def _row(features: dict[str, Any], label: Any, at: str | None, key: str | None = None) -> Row:
+    # A date is what the data has, and no feature that a model takes: it becomes seconds.
+    plain = {name: _seconds(value) if isinstance(value, datetime) else value for name, value in features.items()}
+    if at is None:
+        return Row(plain, label, key)
+    if at not in plain:
+        raise UsageError(f"there is no column {at!r} for --at; there are: {', '.join(plain)}")
+    time = plain.pop(at)
+    return Row(plain, label, key, time if isinstance(time, float | int) else _parsed(at, time))
+
+
+def _parsed(column: str, text: Any) -> float:
+    try:
+        return _seconds(datetime.fromisoformat(text))
+    except (TypeError, ValueError):
+        raise UsageError(f"{text!r} in column {column!r} is no time: give seconds since 1970 or ISO 8601") from None
+
+
+def _seconds(time: datetime) -> float:
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def count_of(data: str) -> int | None:
+    """How many rows there are; ``None`` of a file that is missing or of no known kind. Costs little beside learning."""
+    path = Path(data)
+    if data in _DATA_SETS:
+        return int(_DATA_SETS[data]().n_samples)
+    if not path.is_file():
+        return None
+    match path.suffix.lower():
+        case ".parquet":
+            return int(parquet.read_metadata(path).num_rows)
+        case ".csv":
+            with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+                return max(0, sum(bool(row) for row in csv.reader(file)) - 1)
+        case ".jsonl" | ".ndjson":
+            with path.open("rb") as file:
+                return sum(bool(line.strip()) for line in file)
+    return None
