@@ -171,11 +171,12 @@ def application(api: Api) -> Application:
     endpoints = _endpoints(operations, gate, Bodies(), api)
     app.short_way = ShortWay({operation.path: endpoints[operation.path] for operation in operations if operation.hot})
     app.router.routes.extend(Route(path, endpoint, methods=endpoint.methods) for path, endpoint in endpoints.items())
-    app.router.routes.append(Route(FEED, _guarded(api.door, System(api).feed), methods=["GET"]))
+    app.router.routes.append(Route(FEED, System(api).feed, methods=["GET"]))
     document.operations = operations
     app.openapi = document.content  # type: ignore[method-assign]  # FastAPI's own way to replace its document
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_allowed)
+    app.add_exception_handler(ProblemError, _refused)
     app.add_exception_handler(Exception, _failed)
     api.telemetry.watch("writes_waiting", "Writes that wait for the log", lambda: api.writer.depth)
     api.telemetry.watch("requests_in_flight", "Requests being answered", lambda: gate.waiting)
@@ -231,19 +232,6 @@ def operations_of(api: Api) -> list[Operation]:
     operations = [operation for part in parts for operation in part.operations()]
     # An id in the last place matches whatever stands there: `report` and `export` must be tried before it.
     return sorted(operations, key=lambda operation: operation.path.endswith("/{id}"))
-
-
-def _guarded(door: Door, stream: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """A stream for those who may read the whole service."""
-
-    async def follow(request: Request) -> Response:
-        try:
-            door.admit("read", {}, request.scope["headers"])
-        except ProblemError as refusal:
-            return _response(refusal)
-        return await stream(request)
-
-    return follow
 
 
 def _endpoints(operations: list[Operation], gate: Gate, bodies: Bodies, api: Api) -> dict[str, Endpoint]:
@@ -302,6 +290,10 @@ async def _not_allowed(request: Request, error: Exception) -> Response:
 async def _failed(_: Request, __: Exception) -> Response:
     # The error goes on to the server, which logs it.
     return _response(failure())
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    return _response(cast(ProblemError, error))
 
 
 def _response(error: ProblemError) -> Response:

@@ -1,9 +1,11 @@
 """API keys on the routes: who is let in, to what, until when, how often; and what is written down of it."""
 
+import asyncio
 import time
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.requests import Request
 
 from online.log import START, Partition
 from online.memory_log import MemoryBlob, MemoryLog
@@ -12,6 +14,7 @@ from service.access.ledger import AUDIT, KEYS, KeyLog
 from service.app import FEED, create, operations_of
 from service.http.door import NEEDS
 from service.manifest import parse
+from service.routes.system import System
 from service.settings import Settings
 
 SECRET = "a secret of the tests, long enough"
@@ -268,7 +271,20 @@ def test_the_wrong_secret_of_a_key_costs_what_the_name_of_none_costs(keyed):
     assert 0.7 < least["known"] / least["unknown"] < 1.4
 
 
-def test_the_stream_of_what_happens_is_for_readers(keyed):
-    keyed.issue("admin", ("admin",))
+def test_the_stream_of_what_happens_ends_with_its_key(keyed):
+    key = keyed.issue("reader", ("read",))
     keyed.settle()
     assert keyed.ask("GET", FEED).status_code == 401
+    secret = SECRET.encode()
+    system = System(keyed.app.state.api)
+    request = Request({"type": "http", "headers": [(b"authorization", f"Bearer {key}".encode())]}, never)
+    stream = keyed.client.portal.call(system.feed, request).body_iterator
+    assert keyed.client.portal.call(anext, stream) == b"retry: 1000\n\n"
+    KeyLog(keyed.log, secret).append("reader ends", Ended("reader", NOW, NOW, "ana", "lost"))
+    keyed.settle()
+    with pytest.raises(StopAsyncIteration):
+        keyed.client.portal.call(anext, stream)
+
+
+async def never():
+    await asyncio.sleep(1e6)

@@ -87,6 +87,14 @@ class Door:
         Raises:
             ProblemError: 401 without a good key, 403 with one that is for something else, 429 above its rate.
         """
+        key = self.recognise(needs, names, headers)
+        if key is None:
+            return None
+        self._spend(key, self._clock())
+        return Caller(key.key, key.name, key.scopes, key.subjects, key.expires)
+
+    def recognise(self, needs: str, names: Mapping[str, str], headers: Any) -> Issued | None:
+        """The key that was sent, as `admit`, whatever its rate: a stream asks again while it lasts."""
         if needs == "none":
             return None
         stored = self._keyring()
@@ -99,14 +107,14 @@ class Door:
         now, given = self._clock(), bearer(headers)
         try:
             subject = subject_of(names)
-            key = self._merged.known(given, now) if needs == "any" else self._merged.admit(given, needs, subject, now)
+            if needs == "any":
+                return self._merged.known(given, now)
+            return self._merged.admit(given, needs, subject, now)
         except DeniedError as error:
             if error.known:
                 raise ProblemError("forbidden", f"{error}.") from None
             hint = "" if stored.keys else _NONE_YET
             raise ProblemError("unauthorized", f"{error}{hint}.", headers=_CHALLENGE) from None
-        self._spend(key, now)
-        return Caller(key.key, key.name, key.scopes, key.subjects, key.expires)
 
     async def record(self, order: Order, caller: Caller | None) -> None:
         """Adds what was done to the audit chain, before it is answered.

@@ -33,6 +33,7 @@ class Telemetry:
         self._standing = self._gauge("decisions_standing", "Decisions by what came of them", "point", "state")
         self._rejects = self._gauge("rejected_entries", "Entries that the learner set aside", "subject")
         self._alarms = self._gauge("drift_alarms", "Drift alarms so far", "model")
+        self._audit = self._gauge("audit_entries", "How long the audit chain is, and its last seal", "head")
         # A child is looked up under a lock each time; hot routes keep theirs.
         self._timers: dict[tuple[str, str], Histogram] = {}
         self._answered: dict[tuple[str, str, int], Counter] = {}
@@ -98,6 +99,11 @@ class Telemetry:
     def alarms(self, model: str, count: int) -> None:
         """How many drift alarms a model has had."""
         self._alarms.labels(model).set(count)
+
+    def audit(self, entries: int, head: str) -> None:
+        """How long the audit chain is, and how it ends: kept elsewhere, it shows later that a tail was cut."""
+        self._audit.clear()
+        self._audit.labels(head).set(entries)
 
     def watch(self, name: str, doc: str, read: Callable[[], float]) -> None:
         """A gauge that is read when it is asked for."""

@@ -17,11 +17,12 @@ from service.deciding.releases import Release
 from service.deciding.serving import PointState, Served
 from service.http import telemetry
 from service.http.api import Api
-from service.http.operations import Answer, Call, Operation, reply
+from service.http.operations import Answer, Call, Headers, Operation, reply
 from service.http.problems import Kind, ProblemError
 
 HTML = "text/html; charset=utf-8"
 EVENTS = "text/event-stream"
+FEED_SCOPE = "read"
 _STALE_S = 5.0
 _JOBS = 20
 _POLL_S = 0.25
@@ -131,6 +132,7 @@ class System:
             values = state.values.values()
             joined = {what: sum(getattr(v, what) for v in values) for what in ("rewarded", "defaulted", "late")}
             self._api.telemetry.standing(name, {**joined, "pending": state.pending})
+        self._api.telemetry.audit(self._api.watch.audited.entries, self._api.watch.audited.seal)
         for name, model in served.models.items():
             self._api.telemetry.alarms(name, len(model.learner.alarms))
         return Answer(self._api.telemetry.text(), media_type=telemetry.MEDIA_TYPE)
@@ -162,9 +164,23 @@ class System:
 
     async def feed(self, request: Request) -> StreamingResponse:
         """What happens, as server-sent events; `Last-Event-ID` goes on where a connection broke off."""
+        headers = request.scope["headers"]
+        self._api.door.admit(FEED_SCOPE, {}, headers)
+
+        async def is_gone() -> bool:
+            # A key that ends while the stream lasts ends the stream.
+            return await request.is_disconnected() or not self._may_follow(headers)
+
         last = _last_event(request.headers.get("last-event-id", ""))
-        stream = self.follow(last, request.is_disconnected)
+        stream = self.follow(last, is_gone)
         return StreamingResponse(stream, media_type=EVENTS, headers={"cache-control": "no-store"})
+
+    def _may_follow(self, headers: Headers) -> bool:
+        try:
+            self._api.door.recognise(FEED_SCOPE, {}, headers)
+        except ProblemError:
+            return False
+        return True
 
     async def follow(self, last: EntryId, is_gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
         """The notes after an entry, as they come, until the client is gone or the service ends."""
