@@ -35,8 +35,9 @@ class Always:
         return np.where(allowed, np.tile(self.p, (len(observation), 1)), 0.0)
 
 
-def served_point(mode="shadow", exploration=0.1, candidate=TRIED):
+def served_point(mode="shadow", exploration=0.1, candidate=TRIED, default=0.0):
     table = {"world": "pricing", "params": {"stock": 5, "periods": 10, "prices": PRICES}, "mode": mode}
+    table["outcome"] = {} if default is None else {"default": default}
     point = Point.of(parse_point("price", {**table, "exploration": exploration, "baseline": 1.0}))
     release = Release("price", mode, "a" * 64, "b" * 64 if mode in ("shadow", "canary") else None)
     arms = Arm(Always(LOGGED), "a" * 64, "network"), Arm(point.baseline, point.baseline_name, BASELINE)
@@ -135,3 +136,36 @@ def test_an_apprentice_is_scored_by_how_often_it_agrees_with_the_baseline():
     made = report(served, played(served, 0, 50, lambda i, a: WORTH[a]))  # noqa: ARG005
     agreement = {one.role: one.agreement for one in made.comparisons}
     assert agreement == {"baseline": pytest.approx(1.0), "incumbent": pytest.approx(LOGGED[2])}
+
+
+def test_outcomes_that_come_at_once_do_not_stand_for_those_that_will_default():
+    """Every other decision earns 2 at once; the others earn nothing, which is known only when their wait is over."""
+    served = served_point("live", exploration=0.0)
+    rows = played(served, 0, 100, lambda i, a: 2.0)  # noqa: ARG005
+    for place, row in enumerate(rows):
+        closed = place < 40
+        reward = Standing("defaulted", 0.0, 0, closed) if closed else Standing("pending")
+        row.standing = Standing("rewarded", 2.0, 1, closed) if place % 2 else reward
+    made = report(served, rows)
+    (value,) = made.policies
+    assert value.value.mean == 1.0
+    assert (value.open, made.open, value.decisions) == (60, 60, 100)
+    incumbent = next(one for one in made.comparisons if one.role == "incumbent")
+    assert incumbent.report["logged"]["value"] == 1.0
+    assert incumbent.report["diagnostics"]["n"] == 40
+
+
+def test_open_decisions_count_as_far_as_none_before_them_is_awaited():
+    served = served_point("live", exploration=0.0)
+    rows = played(served, 0, 100, lambda i, a: float(i))  # noqa: ARG005
+    for place, row in enumerate(rows):
+        row.standing = Standing("pending") if place == 60 else Standing("rewarded", float(place), 1)
+    assert report(served, rows).policies[0].value.mean == pytest.approx(29.5)
+
+
+def test_without_a_default_every_reward_counts():
+    served = served_point("live", exploration=0.0, default=None)
+    rows = played(served, 0, 10, lambda i, a: float(i))  # noqa: ARG005
+    for place, row in enumerate(rows):
+        row.standing = Standing("rewarded", float(place), 1) if place else Standing("pending")
+    assert report(served, rows).policies[0].value.mean == pytest.approx(5.0)

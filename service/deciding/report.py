@@ -28,7 +28,10 @@ class Interval(Struct, frozen=True):
 
 
 class PolicyValue(Struct, frozen=True):
-    """What one policy earned in one arm, per decision that has its reward; defaults are counted apart too.
+    """What one policy earned in one arm, per settled decision; `open` ones, whose wait is not over, are counted apart.
+
+    A decision with a reward is settled. Where a missing outcome has a default it must be closed too, or every decision
+    before it have its reward: outcomes that come at once would else stand for all that may yet default.
 
     Decisions of one episode depend on one another, and so do those of one key in a canary: the interval counts each
     such unit once.
@@ -40,6 +43,7 @@ class PolicyValue(Struct, frozen=True):
     decisions: int
     rewarded: int
     defaulted: int
+    open: int
     value: Interval | None
     actions: dict[str, float]
 
@@ -68,6 +72,7 @@ class PointReport(Struct, frozen=True):
 
     Attributes:
         states: State → number of decisions.
+        open: Decisions whose wait is not over; what they earn may still change.
         defaulted_share: Among the decisions whose wait is over.
         outcome_delay: Quantiles of the seconds from decision to outcome.
         action_shift: Total variation between the action mixes of the older and the newer half, 0 to 1.
@@ -78,6 +83,7 @@ class PointReport(Struct, frozen=True):
     since: float | None
     until: float | None
     states: dict[str, int]
+    open: int
     defaulted_share: float | None
     late: int
     outcome_delay: dict[str, float]
@@ -97,13 +103,36 @@ def report(served: ServedPoint, rows: Sequence[Joined]) -> PointReport:
         since=rows[0].at if rows else None,
         until=rows[-1].at if rows else None,
         states=dict(sorted(states.items())),
+        open=_open(rows),
         defaulted_share=defaulted / len(closed) if closed else None,
         late=sum(row.standing.late for row in rows),
         outcome_delay=_quantiles([delay for row in rows for delay in row.delays]),
         action_shift=_shift(served, rows),
         policies=_values(served, rows),
-        comparisons=_comparisons(served, [row for row in rows if row.reward is not None]),
+        comparisons=_comparisons(served, _settled(served, rows)),
     )
+
+
+def _settled(served: ServedPoint, rows: Sequence[Joined]) -> list[Joined]:
+    """The decisions whose rewards may stand for those of all.
+
+    Where a missing outcome has a default, outcomes that come at once say nothing of those that are still to default:
+    what is still open counts only as far as every decision before it has its reward.
+    """
+    rewarded = [row for row in rows if row.reward is not None]
+    if served.point.spec.outcome.default is None:
+        return rewarded
+    awaited = min((row.at for row in rows if _is_awaited(row)), default=math.inf)
+    return [row for row in rewarded if row.standing.closed or row.at < awaited]
+
+
+def _is_awaited(row: Joined) -> bool:
+    """Whether a decision that counts has no reward yet."""
+    return row.reward is None and not row.standing.closed and row.standing.state != "deferred"
+
+
+def _open(rows: Sequence[Joined]) -> int:
+    return sum(not row.standing.closed for row in rows)
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:
@@ -138,7 +167,7 @@ def _values(served: ServedPoint, rows: Sequence[Joined]) -> list[PolicyValue]:
 
 
 def _value(served: ServedPoint, policy: str, kind: str, arm: str, rows: Sequence[Joined]) -> PolicyValue:
-    known = [row for row in rows if row.reward is not None]
+    known = _settled(served, rows)
     return PolicyValue(
         policy=policy,
         kind=kind,
@@ -146,6 +175,7 @@ def _value(served: ServedPoint, policy: str, kind: str, arm: str, rows: Sequence
         decisions=len(rows),
         rewarded=sum(row.standing.state == "rewarded" for row in rows),
         defaulted=sum(row.standing.state == "defaulted" for row in rows),
+        open=_open(rows),
         value=_interval(known, served.point.spec.gate.confidence) if known else None,
         actions=_named(served, _mix(served, rows)),
     )
@@ -218,7 +248,7 @@ def _behaviour(decided: Sequence[Decided]) -> Array | None:
 
 
 def _comparisons(served: ServedPoint, rows: Sequence[Joined]) -> list[Comparison]:
-    """Baseline, incumbent and candidate, each as it would serve, on the decisions that have a reward."""
+    """Baseline, incumbent and candidate, each as it would serve, on the decisions that are settled."""
     if not rows:
         return []
     log = _Logged.of(served, rows)

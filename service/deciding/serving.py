@@ -308,7 +308,7 @@ class Serving:
         )
         number = learner.place.number
         progress = _measured(store, partition, progress, number)
-        pending = sum(value.decisions - value.rewarded - value.defaulted for value in learner.values.values())
+        pending = sum(value.decisions - value.closed for value in learner.values.values())
         beliefs = NO_ESTIMATES if learner.heard is None else read_estimates(learner.heard)
         past = with_belief(old.past, self._clock(), beliefs.pooled)
         return PointState(MappingProxyType(dict(learner.values)), pending, progress, number, beliefs, past)
