@@ -131,9 +131,12 @@ def plot(path: Path, beds: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Non
     """Regret curves on logarithmic axes, one panel a bed."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     for axes, (bed, rows) in zip(figure.subplots(1, len(beds)), beds.items(), strict=True):
+        steps = np.arange(1, len(next(iter(rows.values()))["curve"]) + 1)
         for name, row in rows.items():
-            axes.loglog(np.arange(1, len(row["curve"]) + 1), row["curve"], label=f"{name} ({row['growth']:.2f})")
-        axes.set(title=f"{bed}: growth in brackets", xlabel="steps", ylabel="regret")
+            axes.loglog(steps, row["curve"], label=f"{name} ({row['growth']:.2f})")
+        axes.loglog(steps, np.sqrt(steps), ":", color="#888888", label="√T")
+        axes.loglog(steps, 1.0 + np.log(steps), "--", color="#888888", label="1 + log T")
+        axes.set(title=f"{bed}, growth in brackets", xlabel="steps T", ylabel="regret, mean of seeds")
         axes.legend()
     figure.savefig(path)
 

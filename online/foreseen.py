@@ -89,7 +89,7 @@ class Foreseen:
     """
 
     window: int = 2_000
-    tolerance: float = 0.025
+    tolerance: float = 0.02
     _right: list[float] = field(default_factory=lambda: [0.0] * BINS)
     _count: list[float] = field(default_factory=lambda: [0.0] * BINS)
     _foreseen: Mean = field(init=False)

@@ -44,13 +44,17 @@ def test_nothing_is_known_before_the_first_prediction_and_little_before_labels()
     assert not foreseen.estimated().calibrated
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_calibrated_model_is_foreseen_within_three_points(seed: int) -> None:
-    foreseen = Foreseen()
-    rights = played(foreseen, 8_000, seed)
-    now = foreseen.estimated()
-    assert now.calibrated
-    assert now.accuracy == pytest.approx(sum(rights[-2_000:]) / 2_000, abs=0.03)
+def test_a_calibrated_model_is_foreseen_within_three_points_and_never_flagged() -> None:
+    believed = []
+    for seed in range(8):
+        foreseen = Foreseen()
+        rights = played(foreseen, 8_000, seed)
+        now = foreseen.estimated()
+        believed.append(now.calibrated)
+        assert now.accuracy == pytest.approx(sum(rights[-2_000:]) / 2_000, abs=0.03)
+    # The gap of 2,000 labels has a standard error of .009: it is within .011 in three of four cases, beyond .02 in 3 %.
+    assert False not in believed
+    assert believed.count(True) >= 4
 
 
 def test_an_overconfident_model_is_calibrated_by_its_labels() -> None:
@@ -65,7 +69,7 @@ def test_an_overconfident_model_is_calibrated_by_its_labels() -> None:
 def test_a_change_is_flagged_once_labels_come() -> None:
     foreseen = Foreseen()
     played(foreseen, 8_000, 4)
-    assert foreseen.estimated().calibrated
+    assert foreseen.estimated().calibrated is True
     played(foreseen, 1_000, 5, truth=-0.3)
     now = foreseen.estimated()
     assert now.calibrated is False
@@ -89,9 +93,9 @@ def test_two_hundred_labels_alone_tell_too_little_to_be_believed() -> None:
     assert now.gap == pytest.approx(0.0)
     assert now.error == pytest.approx(math.sqrt(0.1875 / (LEAST - 1)))
     assert now.calibrated is None
-    for number in range(LEAST):
+    for number in range(2 * LEAST):
         foreseen.settle(0.75, 0.75, right=number % 4 != 0)
-    # Of 400 labels the standard error is .0217, within .025.
+    # Of 600 labels the standard error is .0177, within .02.
     assert foreseen.estimated().calibrated is True
 
 
