@@ -66,6 +66,14 @@ CONNECTIONS = 2048
 _GRACE_S = 5
 _TURN_S = 0.0002
 
+_HEADERS = [
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-resource-policy", "same-origin"),
+]
+"""With every answer: nothing here is to be guessed at, framed, or embedded elsewhere."""
+
 LogFactory = Callable[[], Log]
 
 
@@ -218,6 +226,7 @@ def served_at(app: ASGIApp, host: str, port: int, log_level: str = "warning") ->
         timeout_keep_alive=30,
         timeout_graceful_shutdown=_GRACE_S,
         server_header=False,
+        headers=_HEADERS,
         proxy_headers=False,
         http=Quick,
         ws="none",

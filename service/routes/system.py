@@ -23,6 +23,10 @@ from service.http.problems import Kind, ProblemError
 HTML = "text/html; charset=utf-8"
 EVENTS = "text/event-stream"
 FEED_SCOPE = "read"
+_PAGE = {
+    "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
 _STALE_S = 5.0
 _JOBS = 20
 _POLL_S = 0.25
@@ -157,7 +161,7 @@ class System:
 
     async def page(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
         """The status page."""
-        return Answer(self._page, media_type=HTML)
+        return Answer(self._page, media_type=HTML, headers=_PAGE)
 
     def _age(self, served: Served) -> float | None:
         return None if served.at is None else max(0.0, self._api.clock() - served.at)
