@@ -39,6 +39,7 @@ class Service(ThreadingHTTPServer):
     def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers, self.asked = answers, list[tuple[str, str]]()
+        self.notes, self.resumed = dict[str, str](), list[str]()
         Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -51,12 +52,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append((self.path, self.headers.get("authorization", "")))
+        if self.path == "/v1/feed":
+            return self._tell()
         status, body = self.server.answers.get(self.path, (404, {"title": "nothing here"}))
         data = msgspec.json.encode(body)
         self.send_response(status)
         self.send_header("content-length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+        return None
+
+    def _tell(self) -> None:
+        """The notes that there are, and the end of the stream."""
+        self.server.resumed.append(self.headers.get("last-event-id", ""))
+        self.send_response(200)
+        self.send_header("connection", "close")
+        self.end_headers()
+        for note, subject in list(self.server.notes.items()):
+            if note > self.server.resumed[-1]:
+                data = msgspec.json.encode({"text": "moved", "subject": subject}).decode()
+                self.wfile.write(f"id: {note}\nevent: drift\ndata: {data}\n\n".encode())
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""
@@ -114,6 +129,55 @@ def test_a_service_that_is_away_leaves_what_was_known(serve) -> None:
         now[0] = 7.0
         assert await reader.get("/v1/system") == {"at": 2}
         assert reader.trouble == ""
+        await reader.close()
+
+    run(look)
+
+
+def test_what_happens_is_asked_for_at_once_and_nothing_else(serve) -> None:
+    service = serve(system=(200, {"at": 1}))
+    service.answers |= {"/v1/points/price": (200, 1), "/v1/points/stock": (200, 2)}
+    service.notes["1"] = "point:price"
+    paths = ["/v1/system", "/v1/points/price", "/v1/points/stock"]
+
+    async def look() -> None:
+        reader = Reader(service.url, "key")
+
+        async def seen() -> list[str]:
+            del service.asked[:]
+            for path in paths:
+                await reader.get(path, 60.0)
+            return [path for path, _ in service.asked if path in paths]
+
+        assert await seen() == paths
+        reader.listen()
+        while reader.news < 1:
+            await asyncio.sleep(0.01)
+        assert await seen() == paths[:2]
+        service.notes["2"] = "point:stock"
+        while reader.news < 2:
+            await asyncio.sleep(0.01)
+        assert await seen() == [paths[0], paths[2]]
+        assert service.resumed[:2] == ["", "1"]
+        await reader.close()
+
+    run(look)
+
+
+def test_news_are_followed_only_while_somebody_looks(serve) -> None:
+    service, now = serve(), [0.0]
+    service.notes["1"] = "point:price"
+
+    async def look() -> None:
+        reader = Reader(service.url, clock=lambda: now[0])
+        reader.listen()
+        while reader.news < 1:
+            await asyncio.sleep(0.01)
+        now[0] = 60.0
+        await asyncio.sleep(1.5)
+        before = len(service.resumed)
+        await asyncio.sleep(1.5)
+        assert len(service.resumed) == before
         await reader.close()
 
     run(look)

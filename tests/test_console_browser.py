@@ -150,6 +150,8 @@ def test_orders_change_what_the_service_serves(stage, bundles) -> None:
     assert (release["mode"], release["reason"], release["actor"]) == ("off", "enough", "operate")
     assert stage.post("/v1/decisions/price", {"context": {"stock": 5, "period": 0}})["action"] == 2.0
     tab.open("/audit").sees("not that cheap")
+    tab.sees("entries, all as they were written")
+    tab.page.get_by_role("cell", name="promote").first.wait_for()
     assert tab.errors == []
 
 

@@ -12,12 +12,11 @@ from starlette.requests import Request
 
 from agents.drawing import SCRIPT, STYLE
 from service.console.markup import ICON, link, nothing, pill, seconds, text
-from service.console.reader import Unreachable
+from service.console.reader import SYSTEM, Unreachable
 from service.console.sessions import Session
 from service.outside.client import ServiceError
 
 NAV = (("Overview", ()), ("Audit", ("audit",)), ("System", ("system",)))
-SYSTEM = "/v1/system"
 
 _STYLE = (resources.files("service.console") / "console.css").read_text()
 _TURN_S = 1.0
@@ -63,14 +62,11 @@ def _refused(error: ServiceError) -> str:
 
 @dataclass
 class Sheet:
-    """One page in one browser.
-
-    Attributes:
-        orders: Filled by pages that have buttons; called once the sheet lives.
-    """
+    """One page in one browser: its regions, and how much of the service's news they have seen."""
 
     session: Session
     regions: list[Region] = field(default_factory=list)
+    news: int = 0
 
     def region(self, make: Make, every: float = 2.0, classes: str = "") -> Region:
         """A part of the page, drawn every so many seconds while the page is open."""
@@ -80,6 +76,7 @@ class Sheet:
 
     async def begin(self) -> None:
         """Draws everything that comes quickly, then goes on for as long as the browser is there."""
+        self.session.reader.listen()
         now = time.monotonic()
         turns = [asyncio.create_task(region.turn(now)) for region in self.regions]
         if turns:
@@ -96,7 +93,12 @@ class Sheet:
         await self._turn()
 
     async def _turn(self) -> None:
-        now = time.monotonic()
+        now, reader = time.monotonic(), self.session.reader
+        reader.listen()
+        if self.news != reader.news:
+            self.news = reader.news
+            for region in self.regions:
+                region.due = 0.0
         await asyncio.gather(*(region.turn(now) for region in self.regions))
 
 

@@ -9,7 +9,8 @@ from service.console import point
 from service.console.hands import Hands
 from service.console.markup import path
 from service.console.orders import orders_of
-from service.console.pages import SYSTEM, Sheet
+from service.console.pages import Sheet
+from service.console.reader import SYSTEM
 from service.console.sessions import Access
 
 _LAST = 2000

@@ -6,10 +6,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from service.console.news import News
 from service.outside.client import Client, ServiceError, Stop
 
 _KEPT = 512
 _FORGET_S = 300.0
+_LOOKS_S = 30.0
+_LONG_AGO_S = 3600.0
+
+SYSTEM = "/v1/system"
 
 
 Ask = Callable[[str], Awaitable[Any]]
@@ -41,18 +46,30 @@ class Reader:
 
     Args:
         key: API key; empty where the service has none.
+
+    Attributes:
+        news: How many notes were heard since `listen`: where it has risen, what is known should be asked for again.
     """
 
     def __init__(self, url: str, key: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self.url = url
         self.trouble = ""
         self.answered = float("-inf")
+        self.news = 0
+        self._used = float("-inf")
+        self._news = News(url, key, self._heard, lambda: self._clock() - self._used < _LOOKS_S)
         self._client = Client(url, patience_s=0.0, stop=Stop(), key=key)
         self._clock = clock
         self._known: dict[str, _Known] = {}
 
+    def listen(self) -> None:
+        """Follows what happens at the service, for as long as something is read."""
+        self._used = self._clock()
+        self._news.listen()
+
     async def close(self) -> None:
-        """Ends what is being fetched."""
+        """Ends what is being fetched and followed."""
+        await self._news.close()
         for known in self._known.values():
             if known.fetching is not None:
                 known.fetching.cancel()
@@ -89,16 +106,27 @@ class Reader:
         try:
             return await self._client.post(path, body)
         finally:
-            for known in self._known.values():
-                known.at = min(known.at, self._clock() - 3600.0) if not known.empty else known.at
+            self._doubt("")
 
     @property
     def silent_s(self) -> float:
         """Seconds since the service answered last."""
         return self._clock() - self.answered
 
-    def _entry(self, path: str) -> _Known:
+    def _heard(self, subject: str) -> None:
+        """Something has happened to a point or a model: what is told of it, and of the whole, has changed."""
+        self.news += 1
+        self._doubt(subject.partition(":")[2])
+
+    def _doubt(self, name: str) -> None:
+        """What is known of that point or model, and of the whole, is old; of everything where the name is empty."""
         now = self._clock()
+        for path, known in self._known.items():
+            if not known.empty and (name in path or path == SYSTEM):
+                known.at = min(known.at, now - _LONG_AGO_S)
+
+    def _entry(self, path: str) -> _Known:
+        now = self._used = self._clock()
         if len(self._known) > _KEPT:
             self._known = {
                 p: known for p, known in self._known.items() if now - known.used < _FORGET_S or known.fetching

@@ -7,13 +7,13 @@ from typing import Any
 from nicegui import ui
 from starlette.requests import Request
 
-from service.console import decision, model, overview, point, policy, system
+from service.console import audit, decision, model, overview, point, policy, system
 from service.console.hands import Hands, ordered
 from service.console.markup import card, nothing, path
 from service.console.orders import champions, replay
-from service.console.pages import SYSTEM, Sheet, opened
+from service.console.pages import Sheet, opened
 from service.console.point_sheet import PointSheet
-from service.console.reader import Reader
+from service.console.reader import SYSTEM, Reader
 from service.console.sessions import Access
 
 _SPANS = {str(span): span for span, _ in point.SPANS}
@@ -44,8 +44,8 @@ def register(access: Access) -> None:
         await _policy(opened(request, digest[:10]), name, digest, request, other)
 
     @ui.page("/audit")
-    async def audit_page(request: Request) -> None:
-        await _audit(opened(request, "Audit", "Audit"))
+    async def audit_page(request: Request, before: str = "") -> None:
+        await _audit(opened(request, "Audit", "Audit"), before)
 
     @ui.page("/system")
     async def system_page(request: Request) -> None:
@@ -208,19 +208,25 @@ async def _policy(sheet: Sheet, name: str, digest: str, request: Request, other:
     await sheet.begin()
 
 
-async def _audit(sheet: Sheet) -> None:
+async def _audit(sheet: Sheet, before: str) -> None:
     reader = sheet.session.reader
+    earlier = f"&before={before}" if before.isdigit() else ""
 
-    async def page() -> str:
+    async def orders() -> str:
+        found = await reader.get(f"/v1/audit?last=50{earlier}", 2.0)
+        return audit.orders(found, reader.peek("/v1/audit/check", 60.0))
+
+    async def changes() -> str:
         seen, work = await asyncio.gather(reader.get(SYSTEM), reader.get("/v1/jobs", 2.0))
         names = [one["name"] for one in seen["points"]]
         found = await asyncio.gather(*(reader.get(f"{path('v1', 'policies', one)}/releases", 3.0) for one in names))
         releases = [(one, release) for one, answer in zip(names, found, strict=True) for release in answer["releases"]]
-        return system.audit(releases, work["jobs"])
+        return audit.changes(releases, work["jobs"])
 
     with ui.element("main").classes("page"):
         ui.html("<div class=title><h1>Audit</h1><p class=soft>who changed what, and why</p></div>", sanitize=False)
-        sheet.region(page, 2.0)
+        sheet.region(orders, 2.0)
+        sheet.region(changes, 2.0)
     await sheet.begin()
 
 

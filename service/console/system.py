@@ -1,6 +1,6 @@
-"""The system's page, and what operators did. Pure."""
+"""The system's page. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from agents.scales import number
@@ -10,7 +10,6 @@ from service.console.markup import (
     facts,
     figure,
     link,
-    mode,
     nothing,
     percent,
     pill,
@@ -173,40 +172,3 @@ def counted(metrics: str) -> str:
 def history(system: Answer) -> str:
     """What happened, all that the feed remembers."""
     return card("What happened", feed(system["feed"], most=60))
-
-
-def audit(releases: Sequence[tuple[str, Answer]], jobs: Sequence[Answer]) -> str:
-    """Who changed what, and why, the newest first: releases of all points and trainings asked for."""
-    found = [
-        (
-            one["since"],
-            [
-                when(one["since"]),
-                text(one["actor"]),
-                mode(one["mode"]),
-                f"{link(point, 'points', point)} {code(short(one['candidate'] or one['incumbent']) or 'rule')}",
-                text(one["reason"]),
-            ],
-        )
-        for point, one in releases
-        if one["since"]
-    ]
-    found += [
-        (
-            job["created"],
-            [
-                when(job["created"]),
-                text(job["params"].get("actor", "the service")),
-                pill(job["kind"]),
-                link(job["point"], "points", job["point"]),
-                text(job["params"].get("reason", "")),
-            ],
-        )
-        for job in jobs
-    ]
-    if not found:
-        return card(
-            "Audit", nothing("Nobody has changed anything yet. Releases, changes of mode and trainings appear here.")
-        )
-    rows = [row for _, row in sorted(found, key=lambda pair: -pair[0])][:200]
-    return card("Audit", table(("when", "who", "did", "to", "why"), rows, left=5), wide=True)
