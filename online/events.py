@@ -153,7 +153,10 @@ class Drifted(_Event, frozen=True, tag="drifted/1"):
 
 
 class Released(_Event, frozen=True, tag="released/1"):
-    """From now on ``point`` serves ``bundle`` (``None``: the baseline) in ``mode``; by whom, and why."""
+    """From now on ``point`` serves ``bundle`` (``None``: the baseline) in ``mode``; by whom, and why.
+
+    Where it was decided on the release of number ``expected``, it counts only if nothing came in between.
+    """
 
     id: str
     point: str
@@ -164,6 +167,7 @@ class Released(_Event, frozen=True, tag="released/1"):
     actor: str = ""
     reason: str = ""
     at: float | None = None
+    expected: int | None = None
 
 
 class Switched(_Event, frozen=True, tag="switched/1"):

@@ -9,6 +9,7 @@ from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
 from agents.bundle import Actions, CurvePoint, ObservationField
+from online.events import Released
 from service.deciding.registry import Registry
 
 PRICE = "/v1/decisions/price"
@@ -117,6 +118,53 @@ def test_an_order_repeated_under_its_id_is_one_order(service, register):
     assert len(service.get(f"{POLICIES}/releases")["releases"]) == 2
     other = {**order, "reason": "something else"}
     assert service.refused(f"{POLICIES}/promote", other)["status"] == 409
+
+
+def test_an_order_decided_on_another_release_does_nothing(service, register):
+    first, second = register(0), register(1)
+    assert service.post(f"{POLICIES}/promote", {"digest": first, "expected": 0, **WHY})["number"] == 1
+    refused = service.refused(f"{POLICIES}/promote", {"digest": second, "expected": 0, **WHY})
+    assert (refused["status"], refused["errors"][0]["field"]) == (409, "expected")
+    assert service.get(POLICIES)["release"]["incumbent"] == first
+    assert service.post(f"{POLICIES}/promote", {"digest": second, "expected": 1, **WHY})["number"] == 2
+
+
+def test_an_order_that_lost_to_the_service_s_own_release_says_so_and_changes_nothing(service, register, monkeypatch):
+    """The adapter releases between the operator's look at the history and the operator's own entry."""
+    first, second = register(0), register(1)
+    adapter = Registry(service.make_log(), service.blob, service.clock)
+    really = Registry.release
+    order = {"id": "mine", "digest": second, **WHY}
+
+    def late(self, point, event, asked=None):
+        if event.id == "mine" and not adapter.releases("price"):
+            really(adapter, "price", Released(id="adapt/1", point="price", bundle=first, actor="adapter"))
+        return really(self, point, event, asked)
+
+    monkeypatch.setattr(Registry, "release", late)
+    for _ in range(2):
+        assert service.refused(f"{POLICIES}/promote", order)["errors"][0]["field"] == "expected"
+    service.refresh()
+    assert served(service)["digest"] == first
+    history = service.get(f"{POLICIES}/releases")["releases"]
+    assert [release["id"] for release in history] == ["adapt/1", ""]
+    assert service.post(f"{POLICIES}/promote", {**order, "id": "again"})["id"] == "again"
+
+
+def test_an_answer_is_about_the_callers_own_release_whatever_came_after(service, register, monkeypatch):
+    first, second = register(0), register(1)
+    adapter = Registry(service.make_log(), service.blob, service.clock)
+    really = Registry.release
+
+    def early(self, point, event, asked=None):
+        entry = really(self, point, event, asked)
+        if event.id == "mine":
+            really(adapter, "price", Released(id="adapt/1", point="price", bundle=first, actor="adapter"))
+        return entry
+
+    monkeypatch.setattr(Registry, "release", early)
+    answer = service.post(f"{POLICIES}/promote", {"id": "mine", "digest": second, **WHY})
+    assert (answer["incumbent"], answer["actor"], answer["number"]) == (second, "ana", 1)
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,33 @@ def test_a_bundle_that_was_rolled_back_does_not_come_again_with_the_next_rollbac
     assert rollback(history(*events, ("a",))).incumbent is None
 
 
+def test_rollback_restores_the_mode_with_what_served_in_it():
+    events = [("a", "apprentice"), ("a", "live"), ("a", "off"), ("b", "shadow")]
+    steps = []
+    for _ in range(4):
+        back = rollback(history(*events))
+        steps.append((back.mode, back.incumbent, back.candidate))
+        events.append((back.incumbent, back.mode))
+    assert steps == [("off", "a", None), ("live", "a", None), ("apprentice", "a", None), ("live", None, None)]
+    with pytest.raises(ReleaseError, match="nothing served before"):
+        rollback(history(*events))
+
+
+def test_a_rollback_to_a_trial_that_the_manifest_declared_serves_what_served():
+    promoted = fold("price", "canary", [released(1, "a")])
+    assert (rollback(promoted).mode, rollback(promoted).incumbent) == ("live", None)
+
+
+def test_of_two_releases_that_were_decided_on_the_same_one_the_first_counts():
+    events = [released(1, "a"), released(2, "b", expected=1), released(3, "c", expected=1), released(4, "d")]
+    found = fold("price", "live", events)
+    assert [(release.id, release.number, release.incumbent) for release in found[1:]] == [
+        (events[0].id, 1, "a"),
+        (events[1].id, 2, "b"),
+        (events[3].id, 3, "d"),
+    ]
+
+
 def test_a_job_goes_from_queued_over_running_to_done(registry, clock):
     registry.submit(Job("j1", "price", "train", {"steps": 10}))
     assert registry.job("j1").state == "queued"

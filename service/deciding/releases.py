@@ -10,6 +10,7 @@ from online.events import Released
 
 Mode: TypeAlias = Literal["off", "apprentice", "shadow", "canary", "live"]
 MODES: tuple[str, ...] = get_args(Mode)
+TRIALS: tuple[Mode, ...] = ("shadow", "canary")
 
 
 class ReleaseError(ValueError):
@@ -35,6 +36,7 @@ class Release(Struct, frozen=True):
         share: The candidate's probability of serving a unit in `canary`, else 0.
         baseline: Name of the rule that serves where no bundle does; `None` is the manifest's.
         number: How many releases there have been.
+        id: The order that led to it; empty before the first.
     """
 
     point: str
@@ -47,6 +49,7 @@ class Release(Struct, frozen=True):
     actor: str = ""
     reason: str = ""
     number: int = 0
+    id: str = ""
 
     @property
     def bundles(self) -> tuple[str, ...]:
@@ -65,7 +68,7 @@ def after(release: Release, event: Released) -> Release:
     >>> trial.incumbent, trial.candidate, trial.share
     ('a', 'b', 0.1)
     """
-    on_trial = event.mode in ("shadow", "canary")
+    on_trial = event.mode in TRIALS
     return Release(
         point=release.point,
         mode=event.mode if event.mode in MODES else release.mode,  # type: ignore[arg-type]  # checked against MODES
@@ -77,14 +80,19 @@ def after(release: Release, event: Released) -> Release:
         actor=event.actor,
         reason=event.reason,
         number=release.number + 1,
+        id=event.id,
     )
 
 
 def fold(point: str, mode: Mode, events: Iterable[Released]) -> list[Release]:
-    """The history of a point, first the state before any release: the manifest's mode, served by the baseline."""
+    """The history of a point, first the state before any release: the manifest's mode, served by the baseline.
+
+    Of two releases that were decided on the same one, the first counts.
+    """
     history = [Release(point, mode)]
     for event in events:
-        history.append(after(history[-1], event))
+        if event.expected is None or event.expected == history[-1].number:
+            history.append(after(history[-1], event))
     return history
 
 
@@ -104,20 +112,26 @@ def promotion(history: list[Release], bundle: str | None) -> Release:
 
 
 def rollback(history: list[Release]) -> Release:
-    """One step back: the candidate is dropped, else the incumbent before this one serves again.
+    """One step back: the candidate is dropped, else what served before serves again, in the mode that it served in.
 
     Raises:
         ReleaseError: Nothing came before.
     """
     now = history[-1]
-    if now.candidate is not None:
-        return replace(now, candidate=None, share=0.0, mode="live")
-    # A bundle that was rolled back must not come again with the next rollback: walk the stack of incumbents.
-    stack: list[str | None] = []
+    # What was gone back from must not come again with the next step back: walk the stack of what served.
+    stack: list[tuple[Mode, str | None]] = []
     for release in history:
-        if release.incumbent in stack:
-            del stack[stack.index(release.incumbent) :]
-        stack.append(release.incumbent)
-    if len(stack) < 2:
+        if release.candidate is not None:
+            continue
+        served = (release.mode, release.incumbent)
+        if served in stack:
+            del stack[stack.index(served) :]
+        stack.append(served)
+    if now.candidate is None:
+        stack.pop()
+    if not stack:
         raise ReleaseError("nothing served before this: there is no release to go back to")
-    return replace(now, incumbent=stack[-2], candidate=None, share=0.0)
+    mode, incumbent = stack[-1]
+    # A trial without a candidate is served like any other.
+    mode = "live" if mode in TRIALS else mode
+    return replace(now, mode=mode, incumbent=incumbent, candidate=None, share=0.0)

@@ -16,7 +16,7 @@ from service.deciding.jobs import Job
 from service.deciding.point_bandits import is_bandit
 from service.deciding.points import Identifier, Point
 from service.deciding.registry import Registered
-from service.deciding.releases import Hold, Mode, Release, ReleaseError, promotion, rollback
+from service.deciding.releases import TRIALS, Hold, Mode, Release, ReleaseError, fold, promotion, rollback
 from service.deciding.store import Store
 from service.http.api import Api
 from service.http.decoding import Decoder
@@ -33,24 +33,34 @@ Named = Annotated[str, Meta(pattern="^([0-9a-f]{64}|bandit:[a-z][a-z0-9_-]{0,62}
 
 
 class Order(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every change of a release carries: why, and who wants it; `id` makes a retry the same order."""
+    """What every order carries: why, and who wants it; `id` makes a retry the same order."""
 
     reason: Reason
     actor: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
     id: Identifier | None = None
 
 
-class PromoteOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ReleaseOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A change of what serves.
+
+    Attributes:
+        expected: The number of the release that it was decided on; where another serves by now, nothing is done.
+    """
+
+    expected: Annotated[int, Meta(ge=0)] | None = None
+
+
+class PromoteOrder(ReleaseOrder, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Makes a policy serve: the bundle or the bandit (`bandit:NAME`) that is named, else the candidate."""
 
     digest: Named | None = None
 
 
-class RollbackOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RollbackOrder(ReleaseOrder, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Drops the candidate, or goes back to what served before."""
 
 
-class ModeOrder(Order, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ModeOrder(ReleaseOrder, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Changes how a point is served.
 
     Attributes:
@@ -288,20 +298,22 @@ class Policies:
             raise ProblemError("unknown-policy", detail, Fault("digest", "a registered bundle's digest", digest, known))
         return bundles[digest]
 
-    async def _release(self, point: Point, order: Order, step: Step) -> Answer:
+    async def _release(self, point: Point, order: ReleaseOrder, step: Step) -> Answer:
         """Takes one step from where the point stands, and answers when this process serves it."""
-        name, at, asked = point.name, self._api.clock(), [type(order).__name__, order]
+        name, mode, at = point.name, point.spec.mode, self._api.clock()
+        order_id, asked = order.id or self._api.new_id(), [type(order).__name__, order]
 
-        def take(store: Store) -> Release:
-            history = store.registry.history(name, point.spec.mode)
-            for event, release in zip(store.registry.releases(name), history[1:], strict=True):
-                if event.id == order.id:
-                    # A retry: what the first one did, whatever has happened since.
-                    store.registry.release(name, event, asked)
-                    return release
-            event = _released(order.id or self._api.new_id(), step(history), order, at)
+        def take(store: Store) -> Release | None:
+            events = store.registry.releases(name)
+            history = fold(name, mode, events)
+            # A retry: what the first one did, whatever has happened since.
+            event = next((event for event in events if event.id == order_id), None)
+            if event is None:
+                if order.expected not in (None, history[-1].number):
+                    return None
+                event = _released(order_id, step(history), order, at, history[-1].number)
             store.registry.release(name, event, asked)
-            return store.registry.current(name, point.spec.mode)
+            return next((done for done in store.registry.history(name, mode) if done.id == order_id), None)
 
         try:
             release = await self._api.store.ask(take)
@@ -309,6 +321,9 @@ class Policies:
             raise ProblemError("conflict", f"{name}: {error}.", Fault("digest", str(error))) from None
         except ValueError as error:
             raise ProblemError("conflict", f"{error}.", Fault("id", "a new id", shown(order.id))) from None
+        if release is None:
+            detail = f"{name}: another release came in between. Look at what serves now, and order anew."
+            raise ProblemError("conflict", detail, Fault("expected", "the number of the release that serves now"))
         await self._api.serving.settle()
         return reply(release)
 
@@ -379,9 +394,9 @@ def _summary(bundle: Registered, release: Release) -> PolicySummary:
     )
 
 
-def _released(event_id: str, wanted: Release, order: Order, at: float) -> Released:
-    """The event that leads to the wanted release."""
-    on_trial = wanted.mode in ("shadow", "canary")
+def _released(event_id: str, wanted: Release, order: ReleaseOrder, at: float, number: int) -> Released:
+    """The event that leads from the release of this number to the wanted one."""
+    on_trial = wanted.mode in TRIALS
     return Released(
         id=event_id,
         point=wanted.point,
@@ -391,6 +406,7 @@ def _released(event_id: str, wanted: Release, order: Order, at: float) -> Releas
         actor=order.actor,
         reason=order.reason,
         at=at,
+        expected=number,
     )
 
 
@@ -400,7 +416,7 @@ def _in_mode(now: Release, order: ModeOrder, share: float) -> Release:
     Raises:
         ReleaseError: A trial without a candidate.
     """
-    if order.mode in ("shadow", "canary"):
+    if order.mode in TRIALS:
         candidate = order.digest or now.candidate
         if candidate is None:
             raise ReleaseError(f"{order.mode} needs a candidate: name a registered bundle's digest")
