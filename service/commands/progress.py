@@ -22,17 +22,17 @@ _SHARE = 20.0
 
 
 @contextmanager
-def counted(total: int | None = None, begun: int = 0) -> Iterator[Callable[[int], None]]:
+def counted(total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Counts rows aloud: with a bar where there is a terminal, with a line now and then where there is none.
 
-    ``total`` are the rows there are, where that is known; ``begun`` those that were played before.
+    ``total`` are the rows there are, where that is known.
     """
     terminal = console()
     if terminal.is_terminal:
         ends = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         columns = ends if total else (TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
         with Progress(*columns, console=terminal, transient=True) as bar:
-            task = bar.add_task("rows", total=total, completed=begun)
+            task = bar.add_task("rows", total=total)
             yield lambda done: bar.update(task, completed=done)
         return
     told, of = monotonic(), f" of {total:,}" if total else ""
