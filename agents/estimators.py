@@ -150,8 +150,12 @@ def cross_fit(
     fold = np.arange(len(reward)) * folds // len(reward)
     for k in range(folds):
         held = fold == k
-        model = regression(context[~held], action[~held], reward[~held], actions)
-        predicted[held] = model(context[held])
+        if held.all():
+            # A log of one row leaves nothing to learn from: nothing is expected.
+            predicted[held] = 0.0
+        elif held.any():
+            model = regression(context[~held], action[~held], reward[~held], actions)
+            predicted[held] = model(context[held])
     return predicted
 
 
