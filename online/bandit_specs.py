@@ -25,7 +25,8 @@ _ARMS = 1_000
 class BanditSpec:
     """A declared bandit.
 
-    ``arms`` are those offered at the beginning; others come and go while it runs. ``wait`` is how long, in seconds of
+    ``arms`` are those offered at the beginning; others come and go while it runs; without any it has no choices of its
+    own, and its arms are the actions of the points that name it. ``wait`` is how long, in seconds of
     event time, a choice waits for its reward; then it earned ``default``, or nothing is learned where that is ``None``.
     ``source`` is the table itself.
     """
@@ -65,7 +66,7 @@ def bandit_spec(name: str, mapping: Mapping[str, Any]) -> BanditSpec:
         raise SpecError(f"{path}.default", default, "a number, or left out")
     return BanditSpec(
         name=name,
-        arms=_arms(mapping.get("arms"), f"{path}.arms"),
+        arms=_arms(mapping["arms"], f"{path}.arms") if "arms" in mapping else (),
         explore=explore,
         model=_model(mapping.get("model", _REGRESSOR), f"{path}.model", explore),
         wait=wait,

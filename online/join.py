@@ -29,11 +29,15 @@ from online.pending import Early, Pending, Recent, Waiting
 class Listener(Protocol):
     """Learns from decisions and what came of them; a part of the fold's state.
 
-    It hears each decision once, with the first outcome that brings fields and comes in time; defaults never.
+    It hears each decision once, with the first outcome that brings fields and comes in time; defaults never. Once its
+    wait is over it hears what all outcomes came to, as they are aggregated.
     """
 
     def hear(self, entry: Entry, decided: Decided, fields: Mapping[str, Any], reward: float) -> list[Report]:
         """Change the state by an outcome, found in this entry; what there is to say about it."""
+
+    def close(self, decided: Decided, reward: float | None) -> None:
+        """Change the state by a decision whose wait is over; ``None`` where no outcome came."""
 
     def dump(self) -> bytes:
         """The state, parts apart."""
@@ -321,7 +325,9 @@ class PointLearner:
         return reports
 
     def _close(self, name: str, waiting: _Open) -> list[Report]:
-        self._decided.pop(waiting.entry, None)
+        decided = self._decided.pop(waiting.entry, None)
+        if self.listener is not None and decided is not None and not waiting.deferred:
+            self.listener.close(decided, waiting.reward)
         if waiting.deferred:
             standing = Standing("inactive", closed=True)
         elif waiting.reward is not None:

@@ -35,6 +35,9 @@ _REDIS = ("redis://", "rediss://", "unix://", "$")
 Number: TypeAlias = int | float
 
 
+_NO_BANDITS: Mapping[str, BanditSpec] = MappingProxyType({})
+
+
 class ManifestError(ValueError):
     """A manifest that cannot be served; one fault, with its path."""
 
@@ -89,7 +92,9 @@ class PointSpec:
         ranges: Parameter → (low, high): what policies train over, and see in their observation.
         key: What a request's `key` is (`sku`); `None` where there are no entities and `key` must be left out.
         mode: What serves until the first release says otherwise.
-        baseline: Name of the rule that serves where no bundle does, or the value of a fixed action.
+        bandits: Those that learn from this point's rewards, and may serve it.
+        baseline: Name of the rule (or of one of the bandits: `bandit:NAME`) that serves where no bundle does, or the
+            value of a fixed action.
     """
 
     name: str
@@ -103,6 +108,7 @@ class PointSpec:
     outcome: OutcomeSpec = field(default_factory=OutcomeSpec)
     gate: GateSpec = GateSpec()
     adapt: AdaptSpec = AdaptSpec()
+    bandits: Mapping[str, BanditSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,7 @@ class _PointTable(_Table, frozen=True):
     outcome: _OutcomeTable = _OutcomeTable()
     gate: _GateTable = _GateTable()
     adapt: _AdaptTable = _AdaptTable()
+    bandits: list[str] = []
 
 
 class _Root(_Table, frozen=True):
@@ -204,13 +211,13 @@ def parse(mapping: Mapping[str, Any]) -> Manifest:
     """
     root = _convert(mapping, _Root, "")
     models = {name: parse_model(name, table) for name, table in root.models.items()}
-    points = {name: parse_point(name, table) for name, table in root.points.items()}
+    bandits = {name: _bandit(name, table) for name, table in root.bandits.items()}
+    points = {name: parse_point(name, table, bandits) for name, table in root.points.items()}
     for point in points.values():
         if strangers := [name for name in point.adapt.models if name not in models]:
             allowed = f"models that are declared: {', '.join(models) or 'there are none'}"
             raise ManifestError(f"points.{point.name}.adapt.models", allowed, strangers[0])
     sources = {name: _source(name, table, models) for name, table in root.sources.items()}
-    bandits = {name: _bandit(name, table) for name, table in root.bandits.items()}
     return Manifest(
         MappingProxyType(models), MappingProxyType(points), MappingProxyType(sources), MappingProxyType(bandits)
     )
@@ -235,8 +242,8 @@ def _bandit(name: str, table: Mapping[str, Any]) -> BanditSpec:
         raise ManifestError(error.path, error.allowed, error.given) from None
 
 
-def parse_point(name: str, table: Mapping[str, Any]) -> PointSpec:
-    """One point's table."""
+def parse_point(name: str, table: Mapping[str, Any], bandits: Mapping[str, BanditSpec] = _NO_BANDITS) -> PointSpec:
+    """One point's table; `bandits` are those that it may name."""
     path = f"points.{name}"
     _check_name(path, name)
     given = _convert(table, _PointTable, path)
@@ -254,6 +261,7 @@ def parse_point(name: str, table: Mapping[str, Any]) -> PointSpec:
         outcome=_outcome(f"{path}.outcome", given.outcome),
         gate=_gate(f"{path}.gate", given.gate),
         adapt=_adapt(f"{path}.adapt", given.adapt, keyed=given.key is not None),
+        bandits=MappingProxyType({name: _serving(path, world, name, bandits) for name in given.bandits}),
     )
 
 
@@ -319,8 +327,20 @@ def _ranges(path: str, table: _PointTable) -> dict[str, tuple[float, float]]:
     return {name: (float(low), float(high)) for name, (low, high) in table.ranges.items()}
 
 
+def _serving(path: str, world: World, name: str, bandits: Mapping[str, BanditSpec]) -> BanditSpec:
+    """A bandit as a policy of a point: each of its decisions is logged with its exact propensity."""
+    if name not in bandits:
+        allowed = f"bandits that are declared: {', '.join(bandits) or 'there are none'}"
+        raise ManifestError(f"{path}.bandits", allowed, name)
+    if len(world.actions.nvec) > 1:
+        raise ManifestError(f"{path}.bandits", "left out: an action of this world is a product of choices", name)
+    if refusal := bandits[name].explore.refusal(world.actions.n):
+        raise ManifestError(f"{path}.bandits", f"bandits with exact propensities above 0: {refusal}", name)
+    return bandits[name]
+
+
 def _baseline(path: str, table: _PointTable, world: World) -> str | float:
-    names = BASELINES[table.world]
+    names = (*BASELINES[table.world], *(f"bandit:{name}" for name in table.bandits))
     if table.baseline is None:
         return names[0]
     if isinstance(table.baseline, str):

@@ -27,8 +27,8 @@ class BanditShelf:
     _served: dict[str, ServedBandit] = field(default_factory=dict)
 
     def names(self, store: Store) -> tuple[str, ...]:
-        """The bandits that are declared."""
-        return tuple(store.declarations.follow().bandits)
+        """The bandits that have arms of their own; one without is but a policy of points."""
+        return tuple(name for name, spec in store.declarations.follow().bandits.items() if spec.arms)
 
     def now(self, store: Store, name: str) -> ServedBandit:
         """A bandit with everything that its learner has published; untaught where that is of another spec.
@@ -36,9 +36,9 @@ class BanditShelf:
         Raises:
             ProblemError: There is none of this name.
         """
-        specs = store.declarations.follow().bandits
-        if (spec := specs.get(name)) is None:
-            raise unknown("unknown-bandit", "bandit", name, tuple(specs))
+        spec = store.declarations.follow().bandits.get(name)
+        if spec is None or not spec.arms:
+            raise unknown("unknown-bandit", "bandit", name, self.names(store))
         served = self._served.get(spec.name)
         if served is None or served.learner.spec != spec:
             served = ServedBandit(BanditLearner(spec))

@@ -13,6 +13,7 @@ from agents import policy
 from agents.policy import Array, Exploration, Policy, draw, explore, sample_factors
 from online.events import Decided, scoped_id
 from service.deciding.beliefs import NO_ESTIMATES, Estimates
+from service.deciding.point_bandits import BanditPolicy
 from service.deciding.points import Action, Index, Mask, Point, Rows
 from service.deciding.releases import Release
 from service.http.problems import ProblemError, invalid
@@ -50,7 +51,7 @@ class Arm:
     """One policy as it serves: under which name, and with which live estimates in its observation.
 
     Attributes:
-        name: A bundle's digest, or the baseline's name.
+        name: A bundle's digest, a bandit's name, or the baseline's.
         kind: The policy's kind; `baseline` for the point's rule.
         estimates: Parameter → nominal value, in the order in which the policy observes them after the context.
         bounds: Parameter → (low, high) that the policy was trained over: it sees nothing beyond.
@@ -82,7 +83,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class ServedPoint:
-    """A point with what serves it at one moment: an immutable value, swapped as a whole."""
+    """A point with what serves it at one moment: an immutable value, swapped as a whole.
+
+    Attributes:
+        bandits: The point's bandits by name, as they have learned; whichever serves is an arm too.
+    """
 
     point: Point
     release: Release
@@ -90,6 +95,7 @@ class ServedPoint:
     baseline: Arm
     candidate: Arm | None = None
     beliefs: Estimates = NO_ESTIMATES
+    bandits: Mapping[str, BanditPolicy] = field(default_factory=dict)
 
     @cached_property
     def exploration(self) -> Exploration:

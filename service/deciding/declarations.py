@@ -83,6 +83,9 @@ class Declarations:
             raise ValueError(f"the declaration {event_id!r} exists and says something else: use a new id")
         return outcome.entry
 
+    def _point(self, event: Declared) -> PointSpec:
+        return parse_point(event.name, event.table or {}, self._manifest.bandits)
+
     def _apply(self, entry: Entry) -> None:
         try:
             event = _decoder.decode(entry.payload)
@@ -90,7 +93,7 @@ class Declarations:
             if event.kind == "model":
                 _replace(models, event.name, None if event.table is None else parse_model(event.name, event.table))
             else:
-                _replace(points, event.name, None if event.table is None else parse_point(event.name, event.table))
+                _replace(points, event.name, None if event.table is None else self._point(event))
         except (msgspec.MsgspecError, ManifestError) as error:
             # It was valid when it was declared: an older or newer release reads it otherwise.
             _log.error("the declaration %s is left out: %s", entry.id, error)

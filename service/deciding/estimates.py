@@ -7,7 +7,7 @@ the alarm, and one for each key where the point says so. The API and the adapter
 import hashlib
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -102,7 +102,7 @@ class Source:
 
 
 class Estimator:
-    """The listener of a point's learner (`online.join.Listener`).
+    """Learns the parameters of a point's world from the outcomes of its decisions.
 
     Args:
         parts: Fetches filters that are not in memory.
@@ -228,11 +228,6 @@ class Estimator:
         data_ = None if self._parts is None else self._parts(_POOLED)
         if data_ is not None:
             _restore(self._pooled, data_)
-
-
-def listening(source: Source | None) -> Callable[[Parts], Estimator] | None:
-    """Makes the estimator of each learner of a point; `None` where there is nothing to estimate."""
-    return None if source is None else lambda parts: Estimator(source, parts)
 
 
 def read(data: bytes) -> Estimates:

@@ -17,6 +17,7 @@ from envs import worlds
 from envs.dynamics import Field, World
 from online.events import Decided
 from online.log import Partition
+from service.deciding.point_bandits import is_bandit
 from service.http.decoding import Decoder
 from service.http.problems import NOTHING, invalid
 from service.manifest import PointSpec
@@ -45,7 +46,7 @@ class Point:
         actions: What an answer's `action` can be, by index: a physical value, the numbers of the components that are
             acted on, or the index itself where the set has no values. Where an action is a product, what each of its
             factors can be.
-        baseline: The rule that serves where no bundle does.
+        baseline: The rule that serves where no bundle does, unless a bandit is declared to.
         decoder: Decodes a request's body, whose `context` has one typed field for each entry.
         outcomes: The fields from which an outcome's reward is computed.
     """
@@ -63,8 +64,10 @@ class Point:
     def of(cls, spec: PointSpec) -> "Point":
         """The point that `spec` declares; the spec was validated when it was parsed."""
         world = worlds.make(spec.world, spec.params, spec.ranges)
-        rule = baseline_of(spec, world)
-        name = spec.baseline if isinstance(spec.baseline, str) else f"fixed:{spec.baseline:g}"
+        # Candidates are held against a rule, in simulations, also where a bandit serves: it would be untaught there.
+        declared = baselines.BASELINES[spec.world][0] if is_bandit(spec.baseline) else spec.baseline
+        rule = baseline_of(declared, world)
+        name = declared if isinstance(declared, str) else f"fixed:{declared:g}"
         context = tuple(world.context)
         decoder = Decoder(request_struct(spec, context), allowed_words(spec, context))
         return cls(
@@ -270,11 +273,11 @@ def actions_of(world: World) -> tuple[Action, ...]:
     return tuple(np.asarray(values, float).tolist())
 
 
-def baseline_of(spec: PointSpec, world: World) -> Policy:
-    """The rule that a point names, or the fixed action whose value it gives."""
-    if isinstance(spec.baseline, str):
-        return baselines.make(spec.baseline, world)
-    index, nvec = world.actions.index_of(spec.baseline), world.actions.nvec
+def baseline_of(named: str | float, world: World) -> Policy:
+    """The rule of this name, or the fixed action of this value."""
+    if isinstance(named, str):
+        return baselines.make(named, world)
+    index, nvec = world.actions.index_of(named), world.actions.nvec
     if len(nvec) == 1:
         return FixedAction(index, nvec[0])
     return RulePolicy("fixed", len(world.context), nvec, lambda seen: np.full((len(seen), len(nvec)), index))

@@ -23,10 +23,11 @@ from service.deciding import feed
 from service.deciding.arms import arm_of
 from service.deciding.beliefs import NO_ESTIMATES, Belief, Estimates, with_belief
 from service.deciding.decide import BASELINE, Arm, ServedPoint
-from service.deciding.estimates import read as read_estimates
 from service.deciding.feed import Heartbeat, Note
 from service.deciding.jobs import Job
+from service.deciding.listening import bandits_in, estimates_in, tutor_of
 from service.deciding.live_specs import load_learner
+from service.deciding.point_bandits import BanditPolicy, is_bandit
 from service.deciding.points import Point
 from service.deciding.releases import Release
 from service.deciding.store import Store
@@ -106,6 +107,7 @@ class PointState:
 
     Attributes:
         past: What was believed and when, as this process saw it, thinned as it grows.
+        bandits: The point's bandits by name, as they have learned.
     """
 
     values: Mapping[tuple[str, str], Value] = field(default_factory=lambda: MappingProxyType({}))
@@ -114,6 +116,7 @@ class PointState:
     number: int = 0
     beliefs: Estimates = NO_ESTIMATES
     past: tuple[tuple[float, Belief], ...] = ()
+    bandits: Mapping[str, BanditPolicy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -230,8 +233,7 @@ class Serving:
                 points[name] = self._point(store, points[name])
             with _noting(errors, f"point:{name}"):
                 states[name] = self._state(store, name, points[name].point, states.get(name, PointState()))
-                if points[name].beliefs is not states[name].beliefs:
-                    points[name] = replace(points[name], beliefs=states[name].beliefs)
+                points[name] = _as_learned(points[name], states[name])
         last = old.notes[-1][0] if old.notes else START
         notes = (*old.notes, *feed.read(store.log, last))[-_NOTES:]
         now = self._clock()
@@ -278,8 +280,10 @@ class Serving:
         if release == old.release:
             return old
         arms = {arm.name: arm for arm in (old.incumbent, old.candidate) if arm is not None}
-        made = {digest: arms.get(digest) or arm_of(store.registry, old.point, digest) for digest in release.bundles}
-        baseline = _baseline(old.point, release)
+        made = {
+            name: arms.get(name) or arm_of(store.registry, old.point, name, old.bandits) for name in release.bundles
+        }
+        baseline = _baseline(old.point, release, old.bandits)
         return ServedPoint(
             point=old.point,
             release=release,
@@ -287,6 +291,7 @@ class Serving:
             baseline=baseline,
             candidate=None if release.candidate is None else made[release.candidate],
             beliefs=old.beliefs,
+            bandits=old.bandits,
         )
 
     def _state(self, store: Store, name: str, point: Point, old: PointState) -> PointState:
@@ -309,9 +314,10 @@ class Serving:
         number = learner.place.number
         progress = _measured(store, partition, progress, number)
         pending = sum(value.decisions - value.closed for value in learner.values.values())
-        beliefs = NO_ESTIMATES if learner.heard is None else read_estimates(learner.heard)
+        beliefs = estimates_in(learner)
         past = with_belief(old.past, self._clock(), beliefs.pooled)
-        return PointState(MappingProxyType(dict(learner.values)), pending, progress, number, beliefs, past)
+        bandits = bandits_in(point, sealed_parts(store.log, partition, self._secret)) if point.spec.bandits else {}
+        return PointState(MappingProxyType(dict(learner.values)), pending, progress, number, beliefs, past, bandits)
 
 
 def declared(old: Served, manifest: Manifest) -> Served:
@@ -351,16 +357,39 @@ def blank_model(spec: ModelSpec) -> ServedModel:
 
 def blank_point(point: Point) -> ServedPoint:
     """A point that was never released: its baseline serves, in the mode of the manifest."""
-    release = Release(point.name, point.spec.mode)
-    baseline = _baseline(point, release)
-    return ServedPoint(point, release, baseline, baseline)
+    release, bandits = Release(point.name, point.spec.mode), tutor_of(point).policies()
+    baseline = _baseline(point, release, bandits)
+    return ServedPoint(point, release, baseline, baseline, bandits=bandits)
 
 
-def _baseline(point: Point, release: Release) -> Arm:
-    """The rule that serves where no bundle does: the release's own, else the manifest's."""
-    if release.baseline is None or release.baseline == point.baseline_name:
-        return Arm(point.baseline, point.baseline_name, BASELINE)
-    return Arm(baselines.make(release.baseline, point.world), release.baseline, BASELINE)
+def _baseline(point: Point, release: Release, bandits: Mapping[str, BanditPolicy]) -> Arm:
+    """What serves where no bundle does, a rule or a bandit: the release's own, else the manifest's."""
+    declared = str(point.spec.baseline)
+    named = release.baseline or (declared if is_bandit(declared) else point.baseline_name)
+    if named in bandits:
+        return Arm(bandits[named], named, bandits[named].kind)
+    if named == point.baseline_name:
+        return Arm(point.baseline, named, BASELINE)
+    return Arm(baselines.make(named, point.world), named, BASELINE)
+
+
+def _as_learned(served: ServedPoint, state: PointState) -> ServedPoint:
+    """A point with what its learner has learned since; the same object where that is nothing."""
+    if served.beliefs is not state.beliefs:
+        served = replace(served, beliefs=state.beliefs)
+    if not state.bandits or served.bandits is state.bandits:
+        return served
+
+    def taught(arm: Arm) -> Arm:
+        return replace(arm, policy=state.bandits[arm.name]) if arm.name in state.bandits else arm
+
+    return replace(
+        served,
+        incumbent=taught(served.incumbent),
+        baseline=taught(served.baseline),
+        candidate=None if served.candidate is None else taught(served.candidate),
+        bandits=state.bandits,
+    )
 
 
 def _measured(store: Store, partition: Partition, progress: Progress, number: int) -> Progress:

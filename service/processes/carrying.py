@@ -22,6 +22,7 @@ from service.adapt import State
 from service.deciding.arms import arm_of
 from service.deciding.beliefs import Estimates
 from service.deciding.jobs import Job
+from service.deciding.point_bandits import is_bandit
 from service.deciding.points import Point
 from service.deciding.records import Quarantined, encode, quarantine_name
 from service.deciding.registry import Registry
@@ -135,7 +136,7 @@ class Carrying:
 
     def _start(self, release: Release, ranges: Mapping[str, tuple[float, float]]) -> str | None:
         """The incumbent, where its network takes the same observation."""
-        if release.incumbent is None:
+        if release.incumbent is None or is_bandit(release.incumbent):
             return None
         card = self.registry.bundle(release.incumbent).card
         same = card.kind == "network" and tuple(card.ranges) == tuple(ranges) and bool(card.algo)
@@ -150,8 +151,10 @@ class Carrying:
         draws = drawn(self.point.world, state, command.cycle)
         candidate = values_in(draws, bundle)
         rivals = {self.point.baseline_name: np.array([evaluate(self.point.baseline, world).value for world in draws])}
-        if release.incumbent is not None and release.incumbent != command.candidate:
-            rivals[f"incumbent {release.incumbent[:12]}"] = values_in(draws, self.registry.bundle(release.incumbent))
+        incumbent = release.incumbent
+        # A bandit learns on the job: in a simulation it would be untaught.
+        if incumbent is not None and incumbent != command.candidate and not is_bandit(incumbent):
+            rivals[f"incumbent {incumbent[:12]}"] = values_in(draws, self.registry.bundle(incumbent))
         gate = self.point.spec.gate
         stages = {
             f"against {name}": posterior_gate(candidate, values, tolerance=gate.tolerance, confidence=gate.confidence)
@@ -196,7 +199,7 @@ class Carrying:
         masks = self.point.world.allowed_of(rows)
         believed = [{} if estimates.pooled is None else estimates.pooled.values] * len(rows)
         candidate = arm_of(self.registry, self.point, command.candidate).probabilities(rows, masks, believed)
-        if trial.expected is None or release.incumbent is None:
+        if trial.expected is None or release.incumbent is None or is_bandit(release.incumbent):
             return Verdict("better", (f"it answered {len(rows)} live contexts; nothing is expected of them",))
         incumbent = arm_of(self.registry, self.point, release.incumbent).probabilities(rows, masks, believed)
         place = trial.expected.places(self.point.world.state_of(rows))

@@ -20,8 +20,8 @@ from online.redis_log import RedisLog
 from online.worker import Pace, Worker, work
 from service.deciding import feed
 from service.deciding.declarations import Declarations
-from service.deciding.estimates import Source, listening
 from service.deciding.feed import Note
+from service.deciding.listening import listening
 from service.deciding.points import Point
 from service.manifest import Manifest, load
 from service.processes.followers import Follower, Means
@@ -44,15 +44,14 @@ def folds(manifest: Manifest, blob: Blob) -> dict[Partition, Make]:
     }
     points = {name: Point.of(spec) for name, spec in manifest.points.items()}
     bandits: dict[Partition, Make] = {
-        Partition(f"bandit:{name}"): bandit_fold(spec) for name, spec in manifest.bandits.items()
+        Partition(f"bandit:{name}"): bandit_fold(spec) for name, spec in manifest.bandits.items() if spec.arms
     }
     return models | bandits | {Partition(f"point:{name}"): joining(point) for name, point in points.items()}
 
 
 def joining(point: Point) -> Make:
-    """How to make the learner of a point: it joins outcomes, and estimates the world's parameters from them."""
-    source = Source.of(point.world, point.spec.ranges, point.spec.adapt.estimates)
-    return point_fold(point.spec.outcome, point.reward_of, listening(source))
+    """How to make the learner of a point: it joins outcomes, estimates the world from them and teaches its bandits."""
+    return point_fold(point.spec.outcome, point.reward_of, listening(point))
 
 
 def partition_of(model: str) -> Partition:
@@ -102,7 +101,7 @@ class Roster:
         specs: dict[Partition, object] = {Partition(f"point:{name}"): spec for name, spec in manifest.points.items()}
         # A model's table tells it from another one of its name; its parsed form leaves the table out of comparisons.
         specs |= {partition_of(name): (spec, spec.source) for name, spec in manifest.models.items()}
-        specs |= {Partition(f"bandit:{name}"): spec for name, spec in manifest.bandits.items()}
+        specs |= {Partition(f"bandit:{name}"): spec for name, spec in manifest.bandits.items() if spec.arms}
         changed = {partition for partition, spec in self._specs.items() if specs.get(partition) != spec}
         for worker in [worker for worker in self.workers if worker.partition in changed]:
             self.rebuilds.pop(worker.partition, None)

@@ -10,7 +10,7 @@ from online.log import EntryId, Log, Partition
 from online.snapshot import open_sealed
 from service.adapt import Rules, State, deadline
 from service.deciding.beliefs import NO_ESTIMATES, UNLIKELY, Belief, Estimates
-from service.deciding.estimates import read
+from service.deciding.listening import estimates_in
 from service.deciding.points import Point
 from service.deciding.registry import Registry
 from service.deciding.releases import Release
@@ -76,7 +76,7 @@ class Sensing:
         data = open_sealed(self.secret, partition, saved.cursor, saved.snapshot)
         learner = PointLearner.load(self.point.spec.outcome, self.point.reward_of, data)
         self._version = saved.version
-        self.estimates = NO_ESTIMATES if learner.heard is None else read(learner.heard)
+        self.estimates = estimates_in(learner)
         self.decided = sum(value.decisions for value in learner.values.values())
         self.rewarded = sum(value.rewarded for value in learner.values.values())
 

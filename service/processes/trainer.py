@@ -30,6 +30,7 @@ from service.deciding import feed
 from service.deciding.declarations import Declarations
 from service.deciding.feed import Note
 from service.deciding.jobs import FINAL, Job
+from service.deciding.point_bandits import is_bandit
 from service.deciding.points import Point
 from service.deciding.registry import Registry
 from service.deciding.releases import Release
@@ -254,8 +255,10 @@ class Adapter:
 
     def _try(self, point: Point, bundle: Bundle, release: Release, seed: int) -> Trial:
         rivals = {point.baseline_name: point.baseline}
-        if release.incumbent is not None and release.incumbent != bundle.digest:
-            rivals[release.incumbent[:12]] = runtime.load(self._registry.bundle(release.incumbent))
+        incumbent = release.incumbent
+        # A bandit learns on the job: in a simulation it would be untaught.
+        if incumbent is not None and incumbent != bundle.digest and not is_bandit(incumbent):
+            rivals[incumbent[:12]] = runtime.load(self._registry.bundle(incumbent))
         candidate = evaluate(runtime.load(bundle), point.world, _EPISODES, seed)
         others = {name: evaluate(rival, point.world, _EPISODES, seed) for name, rival in rivals.items()}
         return Trial(candidate, others, {name: simulation_gate(candidate, other) for name, other in others.items()})

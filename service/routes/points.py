@@ -99,8 +99,9 @@ class Points:
         A change that its log, its bundles or its callers could not follow is refused: declare a new name.
         """
         name, table = call.path["point"], self._table.decode(call.body)
+        bandits = await self._api.store.ask(lambda store: store.declarations.follow().bandits)
         try:
-            spec = parse_point(name, table)
+            spec = parse_point(name, table, bandits)
         except ManifestError as error:
             raise ProblemError("invalid-request", str(error), error.fault) from None
 
