@@ -5,6 +5,7 @@ import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from hashlib import blake2b
 from importlib import metadata
 from typing import Any, cast
@@ -42,6 +43,7 @@ from service.http.protocol import Quick
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
 from service.manifest import Manifest, load
+from service.outside.redis_state import Doubt, look
 from service.routes.audit import Audit
 from service.routes.bandits import Bandits
 from service.routes.beliefs import Beliefs
@@ -127,12 +129,21 @@ def create(
         watch=watch,
         door=door,
         secret=drawing_key(secret),
+        doubt=_doubt(settings),
         clock=clock,
     )
     app = application(api)
     # A page under a name of its own has no key: it can read nothing where the service is not open.
     app.guard = Guard(any_host=settings.trust_network or not private)
     return app
+
+
+def _doubt(settings: Settings) -> Callable[[], str]:
+    """What is wrong with the settings' own Redis."""
+    if settings.redis is None:
+        return str
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    return Doubt(partial(look, settings.redis, password))
 
 
 def _noting(store: StoreThread) -> Callable[[Action], Awaitable[Sealed]]:

@@ -421,13 +421,14 @@ def archive(
 @app.command()
 def doctor(
     data: Data = None,
+    manifest: ManifestFile = None,
     url: Annotated[
         str | None, typer.Option(envvar="TRIMTAB_URL", help="Address of a service that must be running.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Check what the service needs on this machine, and what runs."""
-    do("doctor", data=data, url=url, as_json=json)
+    do("doctor", data=data, manifest=manifest, url=url, as_json=json)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """`trimtab doctor`: what the service needs on this machine, and what runs."""
 
+import os
 import platform
 import shutil
 import sys
@@ -12,6 +13,8 @@ import httpx
 from rich.console import Console
 
 from service.commands.output import finish
+from service.manifest import ManifestError, load
+from service.outside.redis_state import look
 from service.processes.embedded import EmbeddedError, find_server
 
 _NEEDED_BYTES = 1 << 30
@@ -29,10 +32,10 @@ class Finding(NamedTuple):
 _USUAL = "http://127.0.0.1:8080"
 
 
-def run(data: Path | None, url: str | None, as_json: bool) -> int:
+def run(data: Path | None, manifest: Path | None, url: str | None, as_json: bool) -> int:
     """Check everything; 1 where something must be mended, a service that was named and does not answer included."""
     folder = (data or Path(".trimtab")).absolute()
-    findings = [_python(), _redis(), _space(folder), _extras(), _service(url)]
+    findings = [_python(), *_redis(), _space(folder), _rights(folder), _manifest(manifest), _extras(), _service(url)]
     result = {"ok": all(finding.ok for finding in findings), "checks": [finding._asdict() for finding in findings]}
     finish(result, as_json, lambda out: _show(out, findings))
     return 0 if result["ok"] else 1
@@ -48,11 +51,40 @@ def _python() -> Finding:
     return Finding("python", fits, f"{platform.python_version()} on {platform.machine()}, trimtab {ours}{mend}")
 
 
-def _redis() -> Finding:
+def _redis() -> list[Finding]:
+    """The server that the environment names, looked into; else the one that can be embedded."""
+    if url := os.environ.get("TRIMTAB_REDIS"):
+        return [Finding(f"redis {found.name}", found.ok, found.text) for found in look(url, _password())]
     try:
-        return Finding("redis", True, f"{find_server()} can be embedded")
+        return [Finding("redis", True, f"{find_server()} can be embedded")]
     except EmbeddedError as error:
-        return Finding("redis", False, str(error))
+        return [Finding("redis", False, str(error))]
+
+
+def _password() -> str | None:
+    return os.environ.get("TRIMTAB_REDIS_PASSWORD")
+
+
+def _rights(folder: Path) -> Finding:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        who = os.environ.get("USER", "this user")
+        return Finding("rights", False, f"{existing} cannot be written by {who}: give another folder with --data")
+    secret = folder / "secret"
+    if secret.exists() and secret.stat().st_mode & 0o077:
+        return Finding("rights", False, f"others can read {secret}, which is everything: chmod 600 {secret}")
+    return Finding("rights", True, f"{existing} can be written")
+
+
+def _manifest(given: Path | None) -> Finding:
+    path = given or Path(os.environ.get("TRIMTAB_MANIFEST", "trimtab.toml"))
+    if not path.is_file():
+        return Finding("manifest", given is None, f"there is no {path}: `trimtab up --demo` brings its own")
+    try:
+        manifest = load(path)
+    except ManifestError as error:
+        return Finding("manifest", False, f"{path}: {error}")
+    return Finding("manifest", True, f"{path}: {len(manifest.models)} models, {len(manifest.points)} points")
 
 
 def _space(folder: Path) -> Finding:
@@ -79,4 +111,4 @@ def _service(named: str | None) -> Finding:
 
 def _show(out: Console, findings: list[Finding]) -> None:
     for finding in findings:
-        out.print(f"{'ok    ' if finding.ok else 'MEND  '}{finding.name:<9}{finding.text}")
+        out.print(f"{'ok    ' if finding.ok else 'MEND  '}{finding.name:<18}{finding.text}")

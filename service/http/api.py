@@ -45,6 +45,7 @@ class Api:
         watch: Knows which keys are good.
         door: Lets requests in.
         secret: Key of the draws; the same for all replicas, so that they answer alike.
+        doubt: Says what the store lacks, empty where that is nothing.
         clock: Seconds since the epoch.
         new_id: Makes ids for what comes without one.
     """
@@ -58,6 +59,7 @@ class Api:
     watch: Watch
     door: Door
     secret: bytes
+    doubt: Callable[[], str] = str
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = field(default_factory=Ids)
 

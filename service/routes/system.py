@@ -117,10 +117,14 @@ class System:
         age = self._age(self._api.serving.now)
         if age is None or age > _STALE_S:
             said = "has not been read yet" if age is None else f"has been silent for {age:.1f} s"
-            raise ProblemError("unavailable", f"The store {said}.", headers={"Retry-After": "1"})
+            raise await self._not_ready(f"The store {said}")
         if not self._api.writer.healthy:
-            raise ProblemError("unavailable", "Writes do not get through.", headers={"Retry-After": "1"})
+            raise await self._not_ready("Writes do not get through")
         return reply(Health("ready"))
+
+    async def _not_ready(self, said: str) -> ProblemError:
+        why = await asyncio.to_thread(self._api.doubt)
+        return ProblemError("unavailable", f"{said}: {why}." if why else f"{said}.", headers={"Retry-After": "1"})
 
     async def metrics(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
         """What this process has counted, for Prometheus."""

@@ -1,0 +1,178 @@
+"""What is wrong with Redis is said in words of its own, with the cure: by the doctor and by readiness."""
+
+import json
+import time
+
+import pytest
+import redis
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from online.redis_client import RedisBlob, connect
+from online.redis_log import RedisLog
+from service.app import create
+from service.cli import app
+from service.manifest import parse
+from service.outside import redis_state
+from service.outside.redis_state import Doubt, Found, look
+from service.settings import Settings
+
+SECRET = "s" * 32
+
+
+@pytest.fixture
+def server(start_redis):
+    """A Redis of this test's own, and its address."""
+    running = start_redis()
+    with connect(running.socket) as client:
+        yield client, f"unix://{running.socket}"
+
+
+def troubles(found):
+    return {one.name: one.text for one in found if not one.ok}
+
+
+def test_a_server_as_it_should_be_has_no_trouble(server):
+    found = look(server[1], None)
+    assert troubles(found) == {}
+    assert {one.name for one in found} == {
+        *("version", "memory", "role", "clock", "appendonly", "appendfsync", "writes"),
+    }
+
+
+def full(client):
+    client.config_set("maxmemory", "1")
+
+
+def replica(client):
+    client.replicaof("127.0.0.1", 9)
+
+
+def passworded(client):
+    client.config_set("requirepass", "another")
+
+
+def lazy(client):
+    client.config_set("appendfsync", "everysec")
+
+
+def volatile(client):
+    client.config_set("appendonly", "no")
+
+
+def evicting(client):
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    client.config_set("maxmemory", str(1 << 40))
+
+
+TROUBLES = [
+    (full, {"memory": "is full", "writes": "raise maxmemory"}),
+    (replica, {"role": "read-only replica", "writes": "read-only"}),
+    (passworded, {"password": "TRIMTAB_REDIS_PASSWORD"}),
+    (lazy, {"appendfsync": "appendfsync always"}),
+    (volatile, {"appendonly": "appendonly yes"}),
+    (evicting, {"memory": "noeviction"}),
+]
+
+
+@pytest.mark.parametrize(("spoil", "told"), TROUBLES, ids=[spoil.__name__ for spoil, _ in TROUBLES])
+def test_each_trouble_has_words_of_its_own_and_a_cure(server, spoil, told):
+    client, url = server
+    spoil(client)
+    found = troubles(look(url, None))
+    assert set(found) == set(told)
+    for name, words in told.items():
+        assert words in found[name]
+
+
+def test_a_wrong_password_and_a_server_that_is_away_are_told_apart(server, tmp_path):
+    passworded(server[0])
+    assert "refuses the password" in troubles(look(server[1], "wrong"))["password"]
+    assert troubles(look(server[1], "another")) == {}
+    assert "start it" in troubles(look(f"unix://{tmp_path}/none.sock", None))["reachable"]
+    assert "redis://host" in troubles(look("nonsense://x", None))["address"]
+
+
+@pytest.mark.parametrize(("version", "ok"), [("6.0.16", False), ("5.0.7", False), ("6.2.1", True), ("8.6.3", True)])
+def test_an_old_server_is_named_with_what_is_needed(version, ok):
+    found = redis_state._version({"redis_version": version})
+    assert found.ok is ok
+    assert version in found.text
+    assert ok or "6.2" in found.text
+
+
+def test_whoever_asks_often_makes_redis_answer_once():
+    asked = []
+    doubt = Doubt(lambda: asked.append(1) or [Found("writes", False, "no")])
+    assert {doubt() for _ in range(100)} == {"no"}
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(full, "raise maxmemory"), (replica, "read-only"), (passworded, "refuses the password")]
+)
+def test_readiness_says_what_is_wrong_and_comes_back_by_itself(server, manifest, monkeypatch, spoil, words):
+    client, url = server
+    monkeypatch.setattr("service.routes.system._STALE_S", 0.3)
+    made = create(
+        Settings(secret=SECRET, redis=url), parse(manifest), lambda: RedisLog(connect(url)), RedisBlob(connect(url))
+    )
+    with TestClient(made) as api:
+        assert api.get("/health/ready").status_code == 200
+        spoil(client)
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        answer = eventually(lambda: api.get("/health/ready"), lambda answer: words in answer.text)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        mended(client)
+        assert eventually(lambda: api.get("/health/ready"), lambda answer: answer.is_success).status_code == 200
+
+
+def mended(client):
+    client.config_set("requirepass", "")
+    client.config_set("maxmemory", "0")
+    client.replicaof("NO", "ONE")
+
+
+def eventually(ask, is_so, within=15.0):
+    deadline = time.monotonic() + within
+    while not is_so(answer := ask()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert is_so(answer), answer.text
+    return answer
+
+
+def doctor(*arguments):
+    done = CliRunner().invoke(app, ["doctor", "--json", *arguments])
+    return done.exit_code, {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+def test_the_doctor_looks_into_the_redis_of_the_environment(server, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRIMTAB_REDIS", server[1])
+    status, checks = doctor("--data", str(tmp_path))
+    assert status == 0
+    assert checks["redis appendfsync"]["ok"]
+    lazy(server[0])
+    status, checks = doctor("--data", str(tmp_path))
+    assert status == 1
+    assert "loses up to a second" in checks["redis appendfsync"]["text"]
+
+
+def test_the_doctor_looks_at_manifest_and_rights(tmp_path, monkeypatch):
+    manifest = tmp_path / "trimtab.toml"
+    manifest.write_text("[models.x]\ntask = 'wrong'\n")
+    (tmp_path / "secret").write_text("s" * 32)
+    (tmp_path / "secret").chmod(0o644)
+    status, checks = doctor("--data", str(tmp_path), "--manifest", str(manifest))
+    assert status == 1
+    assert "models.x.task" in checks["manifest"]["text"]
+    assert "chmod 600" in checks["rights"]["text"]
+    monkeypatch.chdir(tmp_path)
+    assert not doctor("--manifest", "none.toml")[1]["manifest"]["ok"]
+
+
+def test_a_probe_leaves_nothing_behind(server):
+    look(server[1], None)
+    time.sleep(1.1)
+    assert server[0].keys("trimtab:probe") == []
+    assert isinstance(server[0], redis.Redis)
