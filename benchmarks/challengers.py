@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from river import linear_model, naive_bayes, optim, preprocessing
 
-from online.comparison import Comparison, Finding, Plan, announced
+from online.comparison import Comparison, Plan, announced
+from online.events import Finding
 
 DIFFERENCE = 0.02
 DEVIATION = 0.3

@@ -11,8 +11,8 @@ from msgspec import UNSET, structs
 
 from online import pickling
 from online.candidates import Standing
-from online.comparison import Finding
 from online.events import (
+    Finding,
     Labelled,
     Observed,
     Scalar,

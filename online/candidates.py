@@ -1,11 +1,13 @@
 """The candidates of a model: the champion, which answers, and the challengers that learn beside it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from online.comparison import Comparison, Finding
-from online.events import Compared, Switched
+from msgspec import structs
+
+from online.comparison import Comparison
+from online.events import Compared, Finding, Switched
 from online.fold import Parts, Poisoned
 from online.model import Model, State
 from online.specs import DECLARED, ModelSpec
@@ -119,7 +121,7 @@ class Candidates:
         """What a comparison found, and the switch that the declared rule makes of it."""
         number = self.current.state.scored
         told: list[Compared | Switched] = [
-            Compared(id=f"{number}:{finding.challenger}", **asdict(finding)) for finding in findings
+            Compared(id=f"{number}:{finding.challenger}", **structs.asdict(finding)) for finding in findings
         ]
         better = [finding for finding in findings if finding.verdict == "better"]
         if better and self._rule == "better":

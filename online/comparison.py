@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from scipy import stats  # type: ignore[import-untyped]
 
+from online.events import Finding
+
 BLOCKS = 20
 """Into how many blocks the labels are cut; the test is on their means.
 
@@ -87,23 +89,6 @@ class Announcement(NamedTuple):
     rivals: int
     level: float
     difference: float
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one comparison found: ``verdict`` is ``better``, ``worse`` or ``not told apart``, of the challenger.
-
-    ``difference`` is the champion's mean error less the challenger's, between ``low`` and ``high`` with the level's
-    confidence; ``p`` is that of the one-sided test that the challenger is no better.
-    """
-
-    challenger: str
-    verdict: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    labels: int
 
 
 @dataclass(slots=True)

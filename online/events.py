@@ -184,14 +184,13 @@ class Switched(_Event, frozen=True, tag="switched/1"):
     at: float | None = None
 
 
-class Compared(_Event, frozen=True, tag="compared/1"):
-    """Report: what the comparison of a challenger with the champion found, after the ``labels`` announced.
+class Finding(Struct, frozen=True, gc=False):
+    """What one comparison found: ``verdict`` is ``better``, ``worse`` or ``not told apart``, of the challenger.
 
-    ``verdict`` is ``better``, ``worse`` or ``not told apart``, of the challenger; ``difference`` is the champion's mean
-    error less the challenger's, between ``low`` and ``high``.
+    ``difference`` is the champion's mean error less the challenger's, between ``low`` and ``high`` with the level's
+    confidence; ``p`` is that of the one-sided test that the challenger is no better; ``labels`` were announced.
     """
 
-    id: str
     challenger: str
     verdict: str
     difference: float
@@ -199,6 +198,12 @@ class Compared(_Event, frozen=True, tag="compared/1"):
     high: float
     p: float
     labels: int
+
+
+class Compared(Finding, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="type", tag="compared/1"):
+    """Report: what the comparison of a challenger with the champion found."""
+
+    id: str
 
 
 class Chosen(_Event, frozen=True, tag="chosen/1"):

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from benchmarks.challengers import PAIRS, compared
-from online.comparison import BLOCKS, Comparison, Finding, Plan, announced
+from online.comparison import BLOCKS, Comparison, Plan, announced
+from online.events import Finding
 from online.specs import model_spec
 
 

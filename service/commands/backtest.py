@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from rich.console import Console
 from river.__version__ import __version__ as river_version
 
@@ -208,7 +209,7 @@ def _summary(result: Result) -> dict[str, Any]:
         "refused": [asdict(refused) for refused in result.refused],
         "champion": result.champion,
         "challengers": [standing._asdict() for standing in result.challengers],
-        "findings": [asdict(finding) for finding in result.findings],
+        "findings": [structs.asdict(finding) for finding in result.findings],
     }
 
 

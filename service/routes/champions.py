@@ -4,8 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from online.comparison import Announcement, Finding
-from online.events import Switched, digest, draft_id, encode
+from online.comparison import Announcement
+from online.events import Finding, Switched, digest, draft_id, encode
 from online.learner import ModelLearner
 from online.log import Conflict, Draft, token
 from service.http.api import Api
