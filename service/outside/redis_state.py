@@ -97,7 +97,7 @@ def _role(info: Mapping[str, Any]) -> Found:
 
 
 def _clock(client: redis.Redis) -> Found:
-    seconds, micros = cast(tuple[int, int], client.time())
+    seconds, micros = client.time()
     apart = seconds + micros / 1e6 - time.time()
     if abs(apart) > _CLOCKS_S:
         return Found("clock", False, f"the clock of Redis is {apart:+.1f} s from this one: let both follow NTP")
