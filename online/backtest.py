@@ -11,15 +11,7 @@ from msgspec import UNSET, structs
 
 from online import pickling
 from online.candidates import Standing
-from online.events import (
-    Finding,
-    Labelled,
-    Observed,
-    Scalar,
-    digest,
-    draft_id,
-    encode,
-)
+from online.events import Finding, Labelled, Observed, Scalar, digest, draft_id, encode
 from online.learner import ModelLearner, model_fold
 from online.ledger import Alarmed, Ledger, Refused
 from online.log import Draft, Log, Partition
@@ -171,13 +163,14 @@ def backtest(
     ``horizon - 1`` rows late at least; with ``season`` rows a season, it is compared with the last known value of the
     same place in one.
 
-    ``keep`` is called now and then with what makes a checkpoint, or ``None`` where the log is none in memory. Given to
-    ``resume``, with the same rows and options and an empty log in memory, the run goes on from there as if it had never
-    been cut. A checkpoint is a pickle: resume from your own alone.
+    ``keep`` is called as often, with a function that makes a checkpoint (``None`` where the log is none in memory).
+    Given to ``resume``, with the same rows and options and an empty log in memory, the run goes on from there as if it
+    had never been cut. A checkpoint is a pickle: resume from your own alone.
 
     Raises:
         LogUnavailable: The log could not be written or read.
         BeyondError: ``restart_at`` lies beyond the rows.
+        TypeError: ``resume`` with another log than one in memory.
     """
     partition = Partition(f"model:{spec.name}", 0)
     run = _Run(spec, log, partition, _worker(spec, log, partition))

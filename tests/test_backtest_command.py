@@ -11,6 +11,7 @@ from river import datasets
 
 from service.commands import backtest
 from service.commands.output import CommandError, UsageError
+from service.commands.progress import Checkpoints
 
 TABLE = """
 [models.phishing]
@@ -226,3 +227,36 @@ def test_rows_that_were_refused_among_others_are_told(tmp_path: Path, capsys: py
     found = run(tmp_path / "strict.toml", capsys, "strict", str(tmp_path / "a.jsonl"), label="label")
     assert [(one["row"], one["field"]) for one in found["refused"]] == [(7, "features.width")]
     assert found["counts"]["rejected"] == 1
+
+
+def test_a_broken_file_is_refused_by_its_reader_and_not_by_who_counts_its_rows(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, content in (("a.csv", b"a,b\n1,2,3\n"), ("a.jsonl", b"{}\n[]\n"), ("a.txt", b"")):
+        (manifest.parent / name).write_bytes(content)
+        with pytest.raises(UsageError):
+            run(manifest, capsys, "phishing", str(manifest.parent / name), label="b")
+
+
+def test_a_run_goes_on_where_no_checkpoint_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    kept = Checkpoints("m", {"a": 1}, tmp_path / "file")
+    kept._due = 0.0
+    kept.keep(lambda: b"state")
+    assert "cannot be resumed" in capsys.readouterr().err
+    kept.keep(lambda: pytest.fail("asked again"))
+
+
+def test_a_checkpoint_outlives_an_interrupt_alone(tmp_path: Path) -> None:
+    def end(kept: Checkpoints, error: type[BaseException]) -> None:
+        kept._due = 0.0
+        with kept:
+            kept.keep(lambda: b"state")
+            raise error
+
+    for error, left in ((KeyboardInterrupt, b"state"), (ValueError, None)):
+        kept = Checkpoints("m", {"a": 1}, tmp_path)
+        with pytest.raises(error):
+            end(kept, error)
+        assert kept.load() == left
+    assert Checkpoints("m", {"a": 2}, tmp_path).path != Checkpoints("m", {"a": 1}, tmp_path).path

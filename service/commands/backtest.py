@@ -66,10 +66,10 @@ def run(
         delay = _delay(label_delay, label_probability, seed)
         total = count_of(data)
         _check_changes(changes, total, data)
-        facts = _facts(spec, data, [label, at, label_delay, label_probability, seed, restart_at])
-        checkpoints = Checkpoints(model, facts)
+        options = [label, at, label_delay, label_probability, seed, restart_at]
+        checkpoints = Checkpoints(model, _facts(spec, data, options))
         begin = _begin(checkpoints, log) if resume else None
-        with _log_of(log) as entries, counted(total) as progress:
+        with _interruptible(checkpoints), _log_of(log) as entries, counted(total) as progress:
             result = backtest(
                 spec,
                 rows_of(data, label, at, spec.key is not None),
@@ -87,12 +87,6 @@ def run(
         raise CommandError(str(error)) from None
     except BeyondError as error:
         raise UsageError(f"--restart-at: {error}") from None
-    except KeyboardInterrupt:
-        kept = checkpoints.path.is_file()
-        raise CommandError(
-            "interrupted; " + ("the same line with --resume goes on from there" if kept else "nothing was kept yet")
-        ) from None
-    checkpoints.done()
     _check_changes(changes, result.rows, data)
     if _is_fruitless(result):
         raise CommandError(f"none of the {result.rows:,} rows of {data} was taken:\n{_refusals(result.refused)}")
@@ -106,6 +100,17 @@ def run(
     if plot is not None:
         pictures.png(plot, f"{model} on {data}", result, changes)
     finish(found, as_json, lambda out: _show(out, found, result))
+
+
+@contextmanager
+def _interruptible(checkpoints: Checkpoints) -> Iterator[None]:
+    """Says after an interrupt how to go on."""
+    try:
+        with checkpoints:
+            yield
+    except KeyboardInterrupt:
+        kept = "the same line with --resume goes on from there" if checkpoints.load() else "nothing was kept yet"
+        raise CommandError(f"interrupted; {kept}") from None
 
 
 def _begin(checkpoints: Checkpoints, log: str) -> bytes:

@@ -61,17 +61,22 @@ def _seconds(time: datetime) -> float:
 
 
 def count_of(data: str) -> int | None:
-    """How many rows there are; ``None`` of a file that is missing or of no known kind. Costs little beside learning."""
-    path = Path(data)
+    """How many rows there are; ``None`` where that cannot be told: reading them will say why."""
     if data in _DATA_SETS:
         return int(_DATA_SETS[data]().n_samples)
-    if not path.is_file():
+    try:
+        return _count(Path(data))
+    except (OSError, ValueError, csv.Error):
         return None
+
+
+def _count(path: Path) -> int | None:
+    """The rows of a file, which costs little beside learning them."""
     match path.suffix.lower():
         case ".parquet":
             return int(parquet.read_metadata(path).num_rows)
         case ".csv":
-            with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 return max(0, sum(bool(row) for row in csv.reader(file)) - 1)
         case ".jsonl" | ".ndjson":
             with path.open("rb") as file:

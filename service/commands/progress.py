@@ -1,11 +1,12 @@
 """How far a back-test is: a bar for people, and a checkpoint from which an interrupted one goes on."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -49,27 +50,40 @@ def counted(total: int | None = None) -> Iterator[Callable[[int], None]]:
 class Checkpoints:
     """The checkpoint of one back-test: of one model, with these options, over this very data.
 
-    It lies in a folder of the working directory and is renamed into place, so that a kill leaves the one before. It is
-    a pickle, as snapshots are: resume in folders of your own alone.
+    It lies in a folder of the working directory and is renamed into place, so that a kill leaves the one before. Within
+    ``with``, an interrupt leaves it too; any other end forgets it. It is a pickle, as snapshots are: resume in folders
+    of your own alone.
     """
 
     def __init__(self, model: str, facts: Mapping[str, Any], folder: Path = FOLDER) -> None:
         self.path = folder / f"{model}-{digest(dict(facts)).hex()[:16]}.checkpoint"
         self._due = monotonic() + _EVERY
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or not issubclass(kind, KeyboardInterrupt):
+            self.path.unlink(missing_ok=True)
+
     def load(self) -> bytes | None:
         """The last one written, ``None`` where there is none."""
         return self.path.read_bytes() if self.path.is_file() else None
 
     def keep(self, make: Callable[[], bytes | None]) -> None:
-        """Write another where it is time for one."""
+        """Write another where it is time for one; where none can be written, that is said, and the run goes on."""
         begun = monotonic()
         if begun < self._due:
             return
         data = make()
-        if data is not None:
-            self._write(data)
-        self._due = monotonic() + max(_EVERY, _SHARE * (monotonic() - begun))
+        try:
+            if data is not None:
+                self._write(data)
+        except OSError as error:
+            console().print(f"no checkpoint can be kept, this run cannot be resumed: {error}")
+            self._due = math.inf
+        else:
+            self._due = monotonic() + max(_EVERY, _SHARE * (monotonic() - begun))
 
     def _write(self, data: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +93,3 @@ class Checkpoints:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self.path)
-
-    def done(self) -> None:
-        """Forget it: the back-test has come to its end."""
-        self.path.unlink(missing_ok=True)
