@@ -107,6 +107,18 @@ def test_any_of_several_equal_rivals_is_called_better_no_oftener_than_the_level_
     assert wrong <= stats.binom.ppf(0.999, 300, 0.05)
 
 
+def test_one_that_is_better_among_four_is_recognised_with_the_power_announced() -> None:
+    plan, recognised = Plan(announced(0.1, math.sqrt(0.37), rivals=4)), 0
+    for seed in range(100):
+        chance, comparison = random.Random(seed), Comparison(plan)
+        found: list[Finding] = []
+        while not found:
+            champion, better, *equal = (float(chance.random() < p) for p in (0.3, 0.2, 0.3, 0.3, 0.3))
+            found = comparison.update(champion, dict(zip("bcde", [better, *equal], strict=True)))
+        recognised += found[0].verdict == "better"
+    assert recognised >= stats.binom.ppf(0.001, 100, 0.9)
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     comparison = Comparison(Plan())
     comparison.update(0.0, {"b": 1.0})
