@@ -46,15 +46,18 @@ def read(log: Log, partition: Partition, last: int) -> list[Joined]:
 
 
 def tail(log: Log, partition: Partition, decisions: int) -> list[Entry]:
-    """The end of a log with at least so many decisions, or all of it: longer and longer stretches are read."""
+    """The end of a log with at least so many decisions, or all of it: longer and longer stretches, each read once."""
     end, first = log.tail(partition), log.first(partition)
-    stretch_ms = 1000
+    stretches: list[list[Entry]] = []
+    found, last, stretch_ms = 0, end, 1000
     while True:
-        begin = max(end.ms - stretch_ms, first.ms)
-        entries = list(_entries(log, partition, START if begin == first.ms else EntryId(begin, 0).before))
-        if begin <= first.ms or sum(_decided(entry) is not None for entry in entries) >= decisions:
-            return entries
-        stretch_ms *= 4
+        begin = EntryId(max(end.ms - stretch_ms, first.ms), 0)
+        is_all = begin.ms <= first.ms
+        stretches.append(list(_entries(log, partition, START if is_all else begin.before, last)))
+        found += sum(_decided(entry) is not None for entry in stretches[-1])
+        if is_all or found >= decisions:
+            return [entry for stretch in reversed(stretches) for entry in stretch]
+        last, stretch_ms = begin.before, stretch_ms * 4
 
 
 def _decided(entry: Entry) -> Decided | None:
@@ -96,7 +99,8 @@ def _row(event: Decided, entry: Entry, standings: Mapping[str, bytes]) -> Joined
     return Joined(event, entry, entry.at if event.at is None else event.at, standing)
 
 
-def _entries(log: Log, partition: Partition, after: EntryId) -> Iterable[Entry]:
-    while entries := log.read(partition, after, _PAGE):
-        yield from entries
+def _entries(log: Log, partition: Partition, after: EntryId, last: EntryId) -> Iterable[Entry]:
+    """The entries after one, up to the last one wanted: a log that grows meanwhile is not chased."""
+    while after < last and (entries := log.read(partition, after, _PAGE)):
+        yield from (entry for entry in entries if entry.id <= last)
         after = entries[-1].id
