@@ -9,10 +9,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, cast
 
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.http.guard import Guard
-from service.http.operations import Answer, Endpoint, Head, ShortWay, headers_of, problem
+from service.http.operations import Answer, Endpoint, Head, ShortWay, headers_of, problem, write
 from service.http.problems import ProblemError, failure
 
 HEAD_MOST = 64 * 1024
@@ -75,6 +76,8 @@ class Quick(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         super().connection_made(cast(asyncio.Transport, Gathered(transport, self.loop)))
+        # Our own limit from here on: uvicorn's would answer 503 in plain text, with no word about when to come back.
+        self._most, self.limit_concurrency = self.limit_concurrency, None
         self._direct = cast(Direct, self.app) if hasattr(self.app, "short_way") else None
         self._since = self.loop.time()
         self._watch = self.loop.call_later(self.head_s / 4, self._look)
@@ -119,7 +122,11 @@ class Quick(HttpToolsProtocol):
     def _take(self) -> None:
         """Begins with a request on the way that it goes."""
         if self._direct is None or not self._is_plain():
+            app = self.app
+            if self._is_crowded():
+                self.app = _crowded
             super().on_headers_complete()
+            self.app = app
             if self.parser.should_upgrade():
                 # The parser stops at this head: what follows is its body, and must never be taken for a request.
                 self.cycle.keep_alive = False
@@ -160,12 +167,12 @@ class Quick(HttpToolsProtocol):
             and (self.cycle is None or self.cycle.response_complete)
             and not (self.expect_100_continue or self.parser.should_upgrade())
             and not (b"%" in self.url or b"#" in self.url)
-            and (self.limit_concurrency is None or self._open() < self.limit_concurrency)
+            and not self._is_crowded()
         )
 
-    def _open(self) -> int:
-        """What uvicorn's own limit counts."""
-        return max(len(self.connections), len(self.tasks))
+    def _is_crowded(self) -> bool:
+        """Whether there are more connections or requests than uvicorn was told to hold."""
+        return self._most is not None and max(len(self.connections), len(self.tasks)) >= self._most
 
     async def _exchange(self, exchange: _Exchange, endpoint: Endpoint, head: Head, body: bytes) -> None:
         try:
@@ -258,6 +265,11 @@ class Quick(HttpToolsProtocol):
 
 def _too_large() -> ProblemError:
     return ProblemError("head-too-large", f"A head has at most {HEAD_MOST} bytes. Send fewer or shorter headers.")
+
+
+async def _crowded(_: Scope, __: Receive, send: Send) -> None:
+    detail = "More connections are open than the service holds. Close some, or try again in a second."
+    await write(send, problem(ProblemError("overloaded", detail, headers={"Retry-After": "1"})))
 
 
 class Gathered:

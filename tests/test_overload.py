@@ -1,0 +1,251 @@
+"""More than the service can take, and what is no request at all: a clear refusal, and nobody else is harmed."""
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import socket
+import statistics
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+from running import QUIET, Run
+
+PATH = "/v1/decisions/price"
+BODY = {"key": "sku-1", "context": {"stock": 5, "period": 3}}
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory):
+    """A service that is not restarted between these tests: each must leave it as it was."""
+    # Each connection is a file on both sides.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+    folder = tmp_path_factory.mktemp("busy")
+    (folder / "trimtab.toml").write_text(QUIET)
+    run = Run("--port", "0", cwd=folder)
+    run.url()
+    yield run
+    run.clean_up()
+
+
+def place(run):
+    url = httpx.URL(run.url())
+    return url.host, url.port
+
+
+def raw(method, path, body=b"", *headers):
+    head = "".join(f"{line}\r\n" for line in (f"{method} {path} HTTP/1.1", "host: localhost", *headers))
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+REQUEST = raw("POST", PATH, json.dumps(BODY).encode(), "content-type: application/json")
+
+
+class Caller(asyncio.Protocol):
+    """One connection that asks again as soon as it is answered, whatever the answer."""
+
+    def __init__(self, load):
+        self.load = load
+        self.data = b""
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.load.callers.add(self)
+        self.ask()
+
+    def ask(self):
+        self.since = time.monotonic()
+        self.transport.write(REQUEST)
+
+    def data_received(self, data):
+        self.data += data
+        head, found, body = self.data.partition(b"\r\n\r\n")
+        if not found:
+            return
+        size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        if len(body) < size:
+            return
+        self.load.note(int(head[9:12]), b"retry-after: " in head.lower(), time.monotonic() - self.since)
+        self.data = b""
+        if self.load.going:
+            self.ask()
+        else:
+            self.transport.close()
+
+    def connection_lost(self, exc):  # noqa: ARG002 - asyncio's own signature
+        self.load.callers.discard(self)
+        self.load.broken += self.load.going
+
+
+class Load:
+    """Many callers at once, for a while."""
+
+    def __init__(self):
+        self.callers, self.going, self.broken = set(), True, 0
+        self.statuses, self.accepted, self.without = Counter(), [], 0
+
+    def note(self, status, has_retry_after, seconds):
+        self.statuses[status] += 1
+        if status == 200:
+            self.accepted.append(seconds)
+        elif not has_retry_after:
+            self.without += 1
+
+    async def run(self, run, connections, seconds):
+        loop = asyncio.get_running_loop()
+        for _ in range(connections):
+            await loop.create_connection(lambda: Caller(self), *place(run))
+        await asyncio.sleep(seconds)
+        self.going = False
+        deadline = time.monotonic() + 10
+        while self.callers and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        return self
+
+
+def memory(pid):
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+def flooded(run, connections, seconds):
+    return asyncio.run(Load().run(run, connections, seconds))
+
+
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
+def test_beyond_its_capacity_it_answers_200_or_429_stays_small_and_recovers(busy, seconds, capsys):
+    pid = busy.member(" api")
+    calm = flooded(busy, 64, 2)
+    capacity = calm.statuses[200] / 2
+    flooded(busy, 1500, 1)
+    before = memory(pid)
+    load = flooded(busy, 1500, seconds)
+    after = memory(pid)
+    started = time.monotonic()
+    answer = httpx.post(f"{busy.url()}{PATH}", json=BODY, trust_env=False)
+    recovered = time.monotonic() - started
+    asked = sum(load.statuses.values()) / seconds
+    p99 = statistics.quantiles(load.accepted, n=100)[98]
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{capacity:.0f}/s alone; {asked:.0f}/s asked by 1,500 callers for {seconds} s: {dict(load.statuses)}, "
+            f"p99 of accepted {p99:.2f} s, memory {before / 2**20:.0f} -> {after / 2**20:.0f} MiB, "
+            f"then one request in {recovered * 1000:.0f} ms\n"
+        )
+    assert set(load.statuses) == {200, 429}
+    assert load.without == 0, "each 429 says when to come back"
+    assert load.broken == 0
+    assert p99 < 3.0
+    assert after < before + (32 << 20)
+    assert answer.status_code == 200
+    assert recovered < 2.0
+
+
+HUGE = 5 << 20
+WRONG = {
+    "a body that is too large": (b"[" + b" " * HUGE + b"]", {413}),
+    "10,000 levels": (b'{"context": ' + b'{"a":' * 10_000 + b"1" + b"}" * 10_001, {400, 422}),
+    "10,000 lists": (b"[" * 10_000 + b"]" * 10_000, {400, 422}),
+    "invalid UTF-8": (b'{"key": "\xff\xfe", "context": {"stock": 5, "period": 3}}', {400, 422}),
+    "NaN": (b'{"key": "a", "context": {"stock": NaN, "period": 3}}', {400, 422}),
+    "Infinity": (b'{"key": "a", "context": {"stock": Infinity, "period": 3}}', {400, 422}),
+    "-Infinity": (b'{"key": "a", "context": {"stock": -Infinity, "period": 3}}', {400, 422}),
+    "1e999": (b'{"key": "a", "context": {"stock": 1e999, "period": 3}}', {400, 422}),
+    "an id of 1 MB": (json.dumps({**BODY, "id": "x" * 1_000_000}).encode(), {413, 422}),
+    "a key of 1 MB": (json.dumps({**BODY, "key": "x" * 1_000_000}).encode(), {413, 422}),
+    "nothing": (b"", {400, 422}),
+    "half an object": (b'{"key": "a"', {400}),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_no_request_is_a_clear_4xx(busy, what):
+    body, statuses = WRONG[what]
+    with httpx.Client(trust_env=False) as client:
+        answer = client.post(f"{busy.url()}{PATH}", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code in statuses
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert len(answer.content) < 2000, "what was sent is not sent back"
+        assert client.post(f"{busy.url()}{PATH}", json=BODY).status_code == 200
+
+
+def test_a_name_of_1_mb_in_the_address_is_refused(busy):
+    with socket.create_connection(place(busy)) as client:
+        client.sendall(raw("GET", "/v1/decisions/price/" + "x" * 1_000_000))
+        assert client.recv(100).split(b" ")[1] in (b"400", b"414", b"431")
+
+
+def test_beyond_its_connections_it_says_429_and_goes_on(busy):
+    idle = [socket.create_connection(place(busy)) for _ in range(2060)]
+    try:
+        idle[-1].sendall(REQUEST)
+        answer = idle[-1].recv(4000)
+    finally:
+        for client in idle:
+            client.close()
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    assert b"\r\nretry-after: 1\r\n" in answer
+    assert busy.eventually(lambda: httpx.get(f"{busy.url()}/health/live", trust_env=False).is_success, 5)
+
+
+def test_slow_clients_keep_nobody_else_waiting(busy):
+    slow = [socket.create_connection(place(busy)) for _ in range(200)]
+    try:
+        for number, client in enumerate(slow):
+            client.sendall(REQUEST[: 20 + number])
+        load = flooded(busy, 32, 2)
+    finally:
+        for client in slow:
+            client.close()
+    assert set(load.statuses) == {200}
+    assert statistics.median(load.accepted) < 0.5
+
+
+def test_security_headers_come_with_every_answer(busy):
+    for method, path in (("GET", "/"), ("GET", "/v1/points"), ("GET", "/nothing"), ("POST", PATH)):
+        answer = httpx.request(method, f"{busy.url()}{path}", json=BODY if method == "POST" else None, trust_env=False)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "server" not in answer.headers
+    assert "default-src 'none'" in httpx.get(busy.url(), trust_env=False).headers["content-security-policy"]
+
+
+@pytest.mark.long
+def test_redis_away_for_ten_seconds_under_load_costs_nothing_that_was_acknowledged(busy):
+    """Reads go on with a rising age, writes are refused with 503, and all is well again without a restart."""
+    redis = busy.member("redis-server")
+    acknowledged, refused, ages = [], Counter(), []
+    members = busy.members()
+    started = time.monotonic()
+    with httpx.Client(base_url=busy.url(), trust_env=False, timeout=20) as client:
+        number = 0
+        while (passed := time.monotonic() - started) < 20:
+            if 2 < passed < 12:
+                os.kill(redis, signal.SIGSTOP)
+            else:
+                os.kill(redis, signal.SIGCONT)
+            number += 1
+            name = f"away-{number}"
+            answer = client.post(PATH, json={**BODY, "id": name})
+            if answer.status_code == 200:
+                acknowledged.append((name, answer.json()["action"]))
+            else:
+                refused[answer.status_code] += 1
+            if 2 < passed < 12:
+                ages.append(client.get("/v1/system").json()["age_s"])
+            time.sleep(0.05)
+        assert set(refused) <= {503, 429}
+        assert refused[503] > 0
+        assert ages == sorted(ages)
+        assert ages[-1] > 4
+        assert busy.eventually(lambda: client.get("/health/ready").status_code == 200)
+        for name, action in acknowledged:
+            assert client.get(f"{PATH}/{name}").json()["decision"]["action"] == action
+    assert members == busy.members(), "nobody was restarted"
