@@ -72,7 +72,8 @@ class ModelDescription(Struct, frozen=True):
         champion: The candidate that answers; `declared` is the model's own pipeline.
         comparison: Left `null` where there are no challengers.
         estimated: The accuracy of the last predictions, before their labels: an estimate, to be believed while
-            `calibrated`. `gap` is how far earlier estimates were off. `null` where it cannot be told.
+            `calibrated` is true; that is `null` as long as labels are too few to tell. `gap` is how far earlier
+            estimates were off, `error` its standard error. `null` where nothing can be foreseen.
         labels_wanted: Left `null` where the model has no `label_budget`.
     """
 
