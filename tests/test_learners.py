@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from online.events import Observed, Switched, digest, draft_id, encode
+from online.events import Drifted, Observed, Switched, digest, draft_id, encode
 from online.log import Draft, EntryId, Partition
 from online.memory_log import MemoryBlob, MemoryLog
 from online.worker import Worker
 from service.deciding import feed
 from service.manifest import parse
 from service.processes import learners
-from service.processes.learners import Watch, folds
+from service.processes.learners import Watch, alarm, folds
 
 DEMAND = Partition("model:demand")
 DECLARED: dict[str, Any] = {
@@ -119,3 +119,14 @@ def test_a_second_learner_stands_by_and_says_so() -> None:
     (heartbeat,) = feed.heartbeats(watch.blob)
     assert heartbeat.detail["learned"] == {}
     assert heartbeat.detail["standing_by"] == ["model:demand/0", "point:price/0"]
+
+
+def test_an_alarm_is_told_with_the_name_of_its_detector_where_that_is_not_its_signal() -> None:
+    told = []
+    for name in ("error", "hddm"):
+        drifted = Drifted(id="1", name=name, detector="HDDMA", signal="error", at=0.0, evidence={"recent": 0.5})
+        told.append(alarm(Partition("model:m", 0), drifted).text)
+    assert told == [
+        "drift in m: the error has changed (HDDMA: recent 0.5)",
+        "drift in m: the error has changed (hddm, HDDMA: recent 0.5)",
+    ]

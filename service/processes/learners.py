@@ -218,11 +218,13 @@ def alarm(partition: Partition, drifted: Drifted) -> Note:
     name = partition.subject.partition(":")[2]
     key = "" if drifted.key is None else f" of {drifted.key}"
     evidence = ", ".join(f"{what} {value:.4g}" for what, value in drifted.evidence.items())
+    of_its_own = drifted.name not in ("", drifted.signal)
+    detector = f"{drifted.name}, {drifted.detector}" if of_its_own else drifted.detector
     return Note(
         at=time.time(),
         source=NAME,
         kind="drift",
-        text=f"drift in {name}{key}: the {drifted.signal} has changed ({drifted.detector}: {evidence})",
+        text=f"drift in {name}{key}: the {drifted.signal} has changed ({detector}: {evidence})",
         subject=partition.subject,
         data=dict(drifted.evidence),
     )
