@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from hashlib import blake2b
 from importlib import metadata
+from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
@@ -75,6 +76,8 @@ _HEADERS = [
     ("cross-origin-resource-policy", "same-origin"),
 ]
 """With every answer: nothing here is to be guessed at, framed, or embedded elsewhere."""
+
+_HTTPS_ALONE = ("strict-transport-security", "max-age=31536000")
 
 LogFactory = Callable[[], Log]
 
@@ -222,11 +225,18 @@ def run(settings: Settings) -> None:
     check_reach(settings, make_log())
     hand_over_quickly()
     app = create(settings, load(settings.manifest), make_log, RedisBlob(connect(url, password)))
-    uvicorn.Server(served_at(app, settings.host, settings.port, settings.log_level)).run()
+    tls = (settings.tls_certificate, settings.tls_key) if settings.tls_certificate and settings.tls_key else None
+    uvicorn.Server(served_at(app, settings.host, settings.port, settings.log_level, tls)).run()
 
 
-def served_at(app: ASGIApp, host: str, port: int, log_level: str = "warning") -> uvicorn.Config:
-    """How uvicorn serves the application; a client's address is never looked at, so no proxy is asked for it."""
+def served_at(
+    app: ASGIApp, host: str, port: int, log_level: str = "warning", tls: tuple[Path, Path] | None = None
+) -> uvicorn.Config:
+    """How uvicorn serves the application; a client's address is never looked at, so no proxy is asked for it.
+
+    Args:
+        tls: Files of the certificate and its key, to serve HTTPS.
+    """
     return uvicorn.Config(
         app,
         host=host,
@@ -237,7 +247,9 @@ def served_at(app: ASGIApp, host: str, port: int, log_level: str = "warning") ->
         timeout_keep_alive=30,
         timeout_graceful_shutdown=_GRACE_S,
         server_header=False,
-        headers=_HEADERS,
+        headers=_HEADERS if tls is None else [*_HEADERS, _HTTPS_ALONE],
+        ssl_certfile=None if tls is None else str(tls[0]),
+        ssl_keyfile=None if tls is None else str(tls[1]),
         proxy_headers=False,
         http=Quick,
         ws="none",

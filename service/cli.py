@@ -55,10 +55,12 @@ def up(
         bool, typer.Option("--demo", help="Play the demo: train a policy while a simulated shop asks.")
     ] = False,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 takes any free one.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Serve HTTPS with this certificate (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate (PEM).")] = None,
     console: Annotated[bool, typer.Option("--console/--no-console", help="Run the console beside it.")] = True,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C."""
-    do("up", manifest=manifest, data=data, demo=demo, port=port, console=console)
+    do("up", manifest=manifest, data=data, demo=demo, port=port, tls=(tls_cert, tls_key), console=console)
 
 
 @app.command()

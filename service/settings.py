@@ -5,9 +5,9 @@ import secrets
 import tempfile
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ARCHIVE = "archive"
@@ -41,16 +41,28 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8080, ge=0, le=65535, description="port the API listens on; 0: any free one")
     trust_network: bool = Field(False, description="answer whoever reaches the host, as long as there are no API keys")
+    tls_certificate: Path | None = Field(None, description="certificate (PEM, with its chain): serves HTTPS")
+    tls_key: Path | None = Field(None, description="private key of that certificate (PEM)")
     secret: SecretStr = Field(
         min_length=16, max_length=64, description="key of draws and of stored state; kept by the data folder"
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @model_validator(mode="after")
+    def _has_both_of_tls(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError(f"{_PREFIX}TLS_CERTIFICATE and {_PREFIX}TLS_KEY belong together: give both, or none")
+        for path in (self.tls_certificate, self.tls_key):
+            if path is not None and not os.access(path, os.R_OK):
+                raise ValueError(f"{path} cannot be read: {_PREFIX}TLS_CERTIFICATE and {_PREFIX}TLS_KEY name PEM files")
+        return self
+
     @property
     def url(self) -> str:
         """Where a client on this machine finds the API."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "http" if self.tls_certificate is None else "https"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
         """The settings as variables for a child process (secrets travel here, never on a command line)."""

@@ -82,7 +82,7 @@ class Run:
 
     def url(self) -> str:
         assert self.eventually(lambda: "status page" in self.text), self.text
-        found = re.search(r"status page (http://\S+)", self.text)
+        found = re.search(r"status page (https?://\S+)", self.text)
         assert found is not None
         return found[1]
 

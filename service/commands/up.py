@@ -52,7 +52,14 @@ class Screen:
             logging.getLogger(__name__).debug("the terminal is gone")
 
 
-def run(manifest: Path | None, data: Path | None, demo: bool, port: int | None, console: bool) -> int:
+def run(
+    manifest: Path | None,
+    data: Path | None,
+    demo: bool,
+    port: int | None,
+    tls: tuple[Path | None, Path | None],
+    console: bool,
+) -> int:
     """Run the service until Ctrl-C."""
     screen = Screen()
     if demo and manifest is None:
@@ -60,7 +67,9 @@ def run(manifest: Path | None, data: Path | None, demo: bool, port: int | None, 
     try:
         # A demo that runs for weeks must not fill the memory of a laptop with the ids of its shop.
         window = _WINDOW if demo else None
-        settings = environment.read(manifest=manifest, data=data, port=port, window=window)
+        certificate, key = (path and path.absolute() for path in tls)
+        given = {"manifest": manifest, "data": data, "port": port, "tls_certificate": certificate, "tls_key": key}
+        settings = environment.read(window=window, **given)
         _require(settings.manifest)
         guests = {_SHOP: shop(_RATE)} if demo else {}
         if console:

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -92,7 +93,7 @@ def up(settings: Settings, plan: Plan, terminal: Terminal) -> int:
         # Importing torch takes seconds of both cores: the adapter waits until the first decision can be made.
         adapter = services.pop("adapter")
         fleet.start(services.values())
-        if _answers(settings.url, fleet, asked):
+        if _answers(settings, fleet, asked):
             terminal.say("trimtab", f"status page {settings.url}   API {settings.url}/v1   description /openapi.json")
             fleet.start([*_guests(settings, plan.guests), adapter])
             watch = plan.watch(settings) if plan.watch else None
@@ -165,7 +166,8 @@ def _guests(settings: Settings, guests: Mapping[str, Sequence[str]]) -> Iterable
     for name, arguments in guests.items():
         meant = {key: value for key, value in os.environ.items() if key.startswith(f"{_OWN}{name.upper()}_")}
         key = {KEY: own_token(secret, name)} if name in OWN else {}
-        environment = {**foreign, **meant, **key, "PYTHONUNBUFFERED": "1"}
+        trust = {} if settings.tls_certificate is None else {"SSL_CERT_FILE": str(settings.tls_certificate)}
+        environment = {**foreign, **meant, **key, **trust, "PYTHONUNBUFFERED": "1"}
         filled = [argument.replace("{url}", settings.url) for argument in arguments]
         log = settings.data / "logs" / f"{name}.log"
         yield Program(name, command(*filled), environment, log, nice=_NICE.get(name, 0), once=True)
@@ -232,10 +234,10 @@ class Fleet:
                 self._terminal.warn(child.program.name, "did not stop in time and was killed")
 
 
-def _answers(url: str, fleet: Fleet, asked: Asked) -> bool:
+def _answers(settings: Settings, fleet: Fleet, asked: Asked) -> bool:
     """Whether the API comes up; false if a signal or a process that cannot start came first."""
-    deadline = time.monotonic() + _READY_WITHIN_S
-    with httpx.Client(timeout=1.0, trust_env=False) as client:
+    deadline, url = time.monotonic() + _READY_WITHIN_S, settings.url
+    with httpx.Client(timeout=1.0, trust_env=False, verify=_trusting(settings.tls_certificate)) as client:
         while not asked and fleet.status == 0:
             with suppress(httpx.TransportError):
                 if client.get(f"{url}/health/live").is_success:
@@ -245,6 +247,16 @@ def _answers(url: str, fleet: Fleet, asked: Asked) -> bool:
             time.sleep(0.05)
             fleet.check()
     return False
+
+
+def _trusting(certificate: Path | None) -> ssl.SSLContext | bool:
+    """Trusts the service's own certificate, whoever signed it, under any name: it was read from the same file."""
+    if certificate is None:
+        return True
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def _attend(fleet: Fleet, watch: Callable[[], None] | None, asked: Asked) -> None:
