@@ -128,6 +128,15 @@ class Calibrator:
             self._decisions /= self._unit
             self._unit = 1.0
 
+    def snapshot(self) -> dict[str, Any]:
+        """All that was learned, of numbers alone, for `restore`."""
+        return {"counts": dict(self._counts), "told": (self._decisions, self._unit), "start": self._start}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a snapshot of a calibrator that was made alike."""
+        self._counts, (self._decisions, self._unit) = dict(state["counts"]), state["told"]
+        self._start = state["start"]
+
     @property
     def pieces(self) -> int:
         """How many different pieces of evidence are kept: what the memory depends on."""

@@ -73,6 +73,20 @@ class GoodnessOfFit:
         self._limits: dict[str, Array] = {}
         self._fits: dict[str, tuple[Calibrator, ...]] = {}
 
+    def snapshot(self) -> dict[str, Any]:
+        """All that was learned, for `restore`."""
+        fits = {name: [fit.snapshot() for fit in group] for name, group in self._fits.items()}
+        return {"waiting": list(self._waiting), "seen": self._seen, "limits": dict(self._limits), "fits": fits}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a snapshot of one for the same world and names."""
+        self._waiting, self._seen = list(state["waiting"]), state["seen"]
+        self._limits, self._fits = {}, {}
+        for name, limits in state["limits"].items():
+            self._compare(name, limits)
+            for fit, known in zip(self._fits[name], state["fits"][name], strict=True):
+                fit.restore(known)
+
     def learn_many(self, observations: Any, actions: Action, fields: Fields) -> None:
         """Take in transitions (n, k), (n,) in the order in which they happened."""
         seen, chosen = np.asarray(observations, np.float64), np.asarray(actions)
@@ -99,11 +113,15 @@ class GoodnessOfFit:
             limits = np.unique(np.quantile(values, shares))
             limits = limits[limits > values.min()]
             if len(limits):
-                self._limits[name] = limits
-                forgetting = 1.0 - len(limits) / self._memory
-                self._fits[name] = tuple(
-                    Calibrator(self._world, self._names, forgetting=forgetting) for _ in range(len(limits) + 1)
-                )
+                self._compare(name, limits)
+
+    def _compare(self, name: str, limits: Array) -> None:
+        """Fit the groups between these limits by themselves from now on."""
+        forgetting = 1.0 - len(limits) / self._memory
+        self._limits[name] = limits
+        self._fits[name] = tuple(
+            Calibrator(self._world, self._names, forgetting=forgetting) for _ in range(len(limits) + 1)
+        )
 
     def _learn(self, seen: Array, actions: Array, told: Mapping[str, Array]) -> None:
         for name, values in self._covariates(seen, actions).items():

@@ -2,8 +2,9 @@
 
 A cycle goes steady → suspected → recalibrating → training → gate → shadow → canary → released → watched → confirmed →
 steady, or leaves this path by `rejected` (before it served) or `rolled-back` (after). A world that explains the
-outcomes under no parameters leads to `doubted` instead: policy against baseline by their outcomes alone. Commands are
-what the state wants done (`due`): asking for them again, after a restart, asks for nothing else.
+outcomes under no parameters leads to `doubted` instead: baseline, policy and bandits, two at a time, by their outcomes
+alone; the winner serves. Commands are what the state wants done (`due`): asking for them again, after a restart, asks
+for nothing else.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from service.facts import (
+    BASELINE,
     Carried,
     Command,
     Fact,
@@ -89,7 +91,11 @@ class State(Struct, frozen=True):
         begun: When the cycles of the last day began.
         ended: When the last cycle ended.
         ranges, params: What the recalibration found: what to train over, and the estimate in its middle.
-        candidate: Digest on trial.
+        candidate: Policy on trial.
+        champion: Who has won so far while the world is doubted, against whom the candidate is tried.
+        rivals: Who will be tried after the candidate.
+        trial: Trials begun in this doubt.
+        proven: Who has won them all, and is not tried again for the same misfit.
         misfit: Why the world explains the outcomes under no parameters.
     """
 
@@ -108,6 +114,10 @@ class State(Struct, frozen=True):
     params: dict[str, float] = {}
     candidate: str | None = None
     misfit: str | None = None
+    champion: str = BASELINE
+    rivals: tuple[str, ...] = ()
+    trial: int = 0
+    proven: str | None = None
 
     @property
     def in_cycle(self) -> bool:
@@ -144,7 +154,7 @@ def step(state: State, fact: Fact, rules: Rules) -> Step:
     """The one place where the loop changes."""
     after = _after(state, fact, rules)
     entry = None
-    if after.stage != state.stage:
+    if (after.stage, after.trial) != (state.stage, state.trial):
         after = replace(after, number=state.number + 1)
         entry = Entry(after.number, after.cycle, fact.at, state.stage, after.stage, after.reasons)
     return Step(after, due(after, rules), entry)
@@ -183,15 +193,17 @@ def _serving(state: State, candidate: str, rules: Rules) -> tuple[Command, ...]:
         case "watched":
             return (judge,)
         case "doubted":
-            return Serve(cycle, "doubted", "canary", candidate, 0.5, "baseline"), judge
+            return Serve(cycle, "doubted", "canary", candidate, 0.5, state.champion, state.trial), judge
     return ()
 
 
 def _cleaning(state: State, candidate: str) -> tuple[Command, ...]:
     if not candidate:
         return ()
+    if state.trial:
+        # A policy that was doubted along with its world was not found faulty itself.
+        return (Serve(state.cycle, state.stage, "live", state.champion),)
     restore = Restore(state.cycle, candidate)
-    # A policy that was doubted along with its world was not found faulty itself.
     return (restore,) if state.misfit else (restore, Quarantine(state.cycle, candidate, state.reasons))
 
 
@@ -238,7 +250,7 @@ def _after(state: State, fact: Fact, rules: Rules) -> State:
         case Misfitted():
             return _misfitted(state, fact, rules)
         case Fitted():
-            return replace(state, misfit=None) if not state.in_cycle else state
+            return replace(state, misfit=None, proven=None) if not state.in_cycle else state
         case Ticked():
             return _ticked(state, fact.at, rules)
     return _of_cycle(state, fact, rules) if fact.cycle == state.cycle and state.in_cycle else state
@@ -281,16 +293,33 @@ def _suspected(state: State, fact: Suspected) -> State:
 
 
 def _misfitted(state: State, fact: Misfitted, rules: Rules) -> State:
-    noted = replace(state, misfit=fact.reason)
+    # The figures move with every outcome; people are told once.
+    noted = replace(state, misfit=state.misfit or fact.reason)
     if state.stage in ("recalibrating", "training", "gate"):
         return _go(noted, "rejected", fact.at, f"the world does not explain the outcomes: {fact.reason}")
     if state.in_cycle:
         return state
+    if fact.incumbent is not None and fact.incumbent == state.proven:
+        return noted
     asked = replace(noted, since=fact.at - rules.settle, confirmed=True)
     ready = _may_begin_at(asked, rules)
     if state.stopped or fact.incumbent is None or ready is None or ready > fact.at:
         return noted
-    return replace(_begun(noted, "doubted", fact.at, fact.reason), candidate=fact.incumbent)
+    begun = _begun(noted, "doubted", fact.at, fact.reason)
+    return replace(begun, candidate=fact.incumbent, rivals=fact.bandits, trial=1)
+
+
+def _next_trial(state: State, champion: str, at: float, *reasons: str) -> State:
+    """The winner of a trial against the next rival; the last winner serves."""
+    won = replace(state, champion=champion)
+    if state.rivals:
+        candidate, *rivals = state.rivals
+        return _go(
+            replace(won, candidate=candidate, rivals=tuple(rivals), trial=state.trial + 1), "doubted", at, *reasons
+        )
+    # `confirmed`: the candidate serves. Else the champion does, and what was tried last is taken back.
+    won = replace(won, proven=champion)
+    return _go(won, "confirmed" if champion == state.candidate else "rolled-back", at, *reasons)
 
 
 def _begun(state: State, stage: Stage, at: float, *reasons: str) -> State:
@@ -301,13 +330,16 @@ def _begun(state: State, stage: Stage, at: float, *reasons: str) -> State:
         begun=(*recent, at),
         confirmed=False,
         candidate=None,
+        champion=BASELINE,
+        rivals=(),
+        trial=0,
         ranges={},
         params={},
     )
 
 
 def _ended(state: State, at: float, *reasons: str) -> State:
-    return replace(_go(state, "steady", at, *reasons), ended=at, candidate=None, confirmed=False)
+    return replace(_go(state, "steady", at, *reasons), ended=at, candidate=None, confirmed=False, trial=0)
 
 
 def _ticked(state: State, at: float, rules: Rules) -> State:
@@ -317,15 +349,17 @@ def _ticked(state: State, at: float, rules: Rules) -> State:
     if state.stage == "suspected":
         ready = _may_begin_at(state, rules)
         if ready is not None and ready <= at:
-            return _begun(replace(state, misfit=None), "recalibrating", at, *state.reasons)
+            return _begun(replace(state, misfit=None, proven=None), "recalibrating", at, *state.reasons)
         why = "no cycle may begin yet" if state.confirmed else "level 0 follows it"
         return replace(_go(state, "steady", at, f"{why}; {'; '.join(state.reasons)}"), confirmed=False)
     if state.stage in _OPEN_ENDED:
         return _ended(state, at, *state.reasons)
     if state.stage == "watched":
         return _go(state, "confirmed", at, "not found worse than its predecessor while it was watched")
-    after: Stage = "rolled-back" if state.stage in ("released", "doubted") else "rejected"
-    return _go(state, after, at, f"{state.stage} took longer than {_limit(state.stage, rules):g} s")
+    late = f"{state.stage} took longer than {_limit(state.stage, rules):g} s"
+    if state.stage == "doubted":
+        return _next_trial(state, state.champion, at, late)
+    return _go(state, "rolled-back" if state.stage == "released" else "rejected", at, late)
 
 
 def _of_cycle(state: State, fact: Fact, rules: Rules) -> State:
@@ -363,8 +397,10 @@ def _in_words(found: Recalibrated) -> str:
 
 
 def _judged(state: State, fact: Judged, rules: Rules) -> State:
+    if state.stage == "doubted":
+        return _compared(state, fact)
     if fact.verdict == "worse":
-        harmed = state.stage in ("canary", "watched", "doubted")
+        harmed = state.stage in ("canary", "watched")
         return _go(state, "rolled-back" if harmed else "rejected", fact.at, *fact.reasons)
     if state.stopped:
         return state
@@ -376,6 +412,13 @@ def _judged(state: State, fact: Judged, rules: Rules) -> State:
         "shadow": "canary" if rules.canary > 0 else "released",
         "canary": "released",
         "watched": "confirmed",
-        "doubted": "confirmed",
     }
     return _go(state, onward[state.stage], fact.at, *fact.reasons)
+
+
+def _compared(state: State, fact: Judged) -> State:
+    """A trial of two while the world is doubted: the better one meets the next."""
+    if fact.verdict == "not enough evidence" or (state.stopped and fact.verdict == "better"):
+        return state
+    winner = state.champion if fact.verdict == "worse" else state.candidate or state.champion
+    return _next_trial(state, winner, fact.at, *fact.reasons)

@@ -23,6 +23,9 @@ Stage: TypeAlias = Literal[
 Word: TypeAlias = Literal["better", "worse", "not enough evidence"]
 Source: TypeAlias = Literal["alarm", "estimate", "value", "model"]
 
+BASELINE = "baseline"
+"""The point's rule, where a policy is named."""
+
 
 class _Fact(Struct, frozen=True, kw_only=True, tag=str.lower):
     """Something that has happened, at a time in seconds since the epoch."""
@@ -39,10 +42,16 @@ class Suspected(_Fact, frozen=True):
 
 
 class Misfitted(_Fact, frozen=True):
-    """The outcomes disagree with the world whatever its parameters; `incumbent` is the policy that serves in it."""
+    """The outcomes disagree with the world whatever its parameters: a person is needed.
+
+    Attributes:
+        incumbent: The policy that serves in it, which was made for it; `None` where none does.
+        bandits: Policies that need no world.
+    """
 
     reason: str
     incumbent: str | None = None
+    bandits: tuple[str, ...] = ()
 
 
 class Fitted(_Fact, frozen=True):
@@ -162,13 +171,21 @@ class Judge(_Command, frozen=True):
 
 
 class Serve(_Command, frozen=True):
-    """Release the candidate in this mode; `share` is its share in a canary, `against` who serves the rest."""
+    """Release the candidate in this mode.
+
+    Attributes:
+        candidate: A bundle's digest, a bandit's name, or `BASELINE`.
+        share: Its share in a canary.
+        against: Who serves the rest; the incumbent, where left out.
+        trial: Tells one canary of a stage from the next.
+    """
 
     stage: Stage
     mode: Literal["shadow", "canary", "live"]
     candidate: str
     share: float = 0.0
-    against: Literal["incumbent", "baseline"] = "incumbent"
+    against: str | None = None
+    trial: int = 0
 
 
 class Restore(_Command, frozen=True):

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from service.adapt import Entry, Rules, State, Step, deadline, due, step
 from service.facts import (
+    BASELINE,
     Carried,
     Fact,
     Failed,
@@ -190,11 +191,45 @@ def test_when_outcomes_stop_the_loop_holds_whatever_time_passes() -> None:
 def test_a_misfit_puts_policy_and_baseline_side_by_side() -> None:
     found = step(State(), Misfitted(at=5.0, reason="linear demand", incumbent="old"), RULES)
     assert found.state.stage == "doubted"
-    assert found.commands == (Serve(1, "doubted", "canary", "old", 0.5, "baseline"), Judge(1, "doubted", "old"))
+    assert found.commands == (Serve(1, "doubted", "canary", "old", 0.5, "baseline", 1), Judge(1, "doubted", "old"))
     lost = step(found.state, Judged(at=9.0, cycle=1, stage="doubted", verdict="worse", reasons=("−5 %",)), RULES)
-    assert lost.commands == (Restore(1, "old"),), "the policy is put aside, not quarantined"
+    assert lost.state.stage == "rolled-back"
+    assert lost.commands == (Serve(1, "rolled-back", "live", BASELINE),), "the policy is put aside, not quarantined"
     kept = step(found.state, Judged(at=9.0, cycle=1, stage="doubted", verdict="better"), RULES)
     assert kept.commands == (Serve(1, "confirmed", "live", "old"),)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "serves"),
+    [
+        ("better", "better", "bandit:b"),
+        ("better", "worse", "old"),
+        ("worse", "better", "bandit:b"),
+        ("worse", "worse", BASELINE),
+    ],
+)
+def test_while_the_world_is_doubted_the_better_of_two_meets_the_next(first: Any, second: Any, serves: str) -> None:
+    doubted = step(State(), Misfitted(at=5.0, reason="linear", incumbent="old", bandits=("bandit:b",)), RULES).state
+    met = step(doubted, Judged(at=9.0, cycle=1, stage="doubted", verdict=first, reasons=("first",)), RULES)
+    champion = "old" if first == "better" else BASELINE
+    assert met.entry is not None
+    assert (met.entry.before, met.entry.after) == ("doubted", "doubted")
+    assert met.commands[0] == Serve(1, "doubted", "canary", "bandit:b", 0.5, champion, 2)
+    done = step(met.state, Judged(at=12.0, cycle=1, stage="doubted", verdict=second, reasons=("second",)), RULES)
+    assert [(one.mode, one.candidate) for one in done.commands if isinstance(one, Serve)] == [("live", serves)]
+    steady = step(done.state, Carried(at=13.0, cycle=1, stage=done.state.stage), RULES).state
+    assert (steady.stage, steady.misfit) == ("steady", "linear")
+    again = Misfitted(at=500.0, reason="linear still", incumbent=serves, bandits=("bandit:b",))
+    assert step(steady, again, RULES).state == steady, "who has won is not tried again for the same misfit"
+    fitted = step(steady, Fitted(at=600.0), RULES).state
+    assert step(fitted, again, RULES).state.stage == "doubted"
+
+
+def test_without_a_verdict_in_time_the_champion_stays() -> None:
+    doubted = step(State(), Misfitted(at=5.0, reason="linear", incumbent="old", bandits=("bandit:b",)), RULES).state
+    late = step(doubted, Ticked(at=2005.0), RULES).state
+    assert (late.stage, late.champion, late.candidate) == ("doubted", BASELINE, "bandit:b")
+    assert step(late, Ticked(at=4005.0), RULES).commands == (Serve(1, "rolled-back", "live", BASELINE),)
 
 
 def test_a_misfit_ends_a_training_in_the_wrong_world() -> None:
@@ -277,7 +312,8 @@ class Loop(RuleBasedStateMachine):
     @rule(on=st.booleans(), known=st.booleans())
     def fit(self, on: bool, known: bool) -> None:
         if on:
-            self.hear(Misfitted(at=self.now, reason="misfit", incumbent="old" if known else None))
+            incumbent = "old" if known else None
+            self.hear(Misfitted(at=self.now, reason="misfit", incumbent=incumbent, bandits=("bandit:b",)))
         else:
             self.hear(Fitted(at=self.now))
 
@@ -335,7 +371,8 @@ class Loop(RuleBasedStateMachine):
             assert {"shadow", "canary"} <= given
         for command in due(self.state, RULES):
             if isinstance(command, Serve) and command.mode == "live":
-                assert "canary" in given or "doubted" in given
+                # Who served before a doubt, or won it, is no release of something new.
+                assert "canary" in given or "doubted" in given or command.candidate == BASELINE
 
     @invariant()
     def the_history_is_linear(self) -> None:

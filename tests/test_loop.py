@@ -15,12 +15,14 @@ from envs import worlds
 from online.events import Released, Rewarded, draft_id, encode
 from online.log import Draft, Partition
 from online.memory_log import MemoryBlob, MemoryLog
+from online.snapshot import sealed_parts
 from online.worker import Worker
 from service.deciding import feed
 from service.deciding.arms import arm_of
 from service.deciding.beliefs import NO_ESTIMATES
 from service.deciding.decide import BASELINE, Arm, Ask, ServedPoint, decide
 from service.deciding.feed import FEED
+from service.deciding.listening import bandits_in
 from service.deciding.points import Point
 from service.deciding.records import quarantine_name
 from service.deciding.registry import Registry
@@ -71,8 +73,11 @@ class Town:
     outcomes: bool = True
     lineup: dict[str, Bundle] = field(default_factory=dict)
 
+    table: dict[str, Any] = field(default_factory=lambda: TABLE)
+
     def __post_init__(self) -> None:
-        self.point = Point.of(parse({"points": {"price": TABLE}}).points["price"])
+        bandits = {"offers": {"explore": {"use": "inverse_gap", "scale": 2.0}}}
+        self.point = Point.of(parse({"bandits": bandits, "points": {"price": self.table}}).points["price"])
         self.log, self.blob = MemoryLog(lambda: self.now), MemoryBlob()
         self.registry = Registry(self.log, self.blob, lambda: self.now)
         self.rng = np.random.default_rng(3)
@@ -106,7 +111,8 @@ class Town:
 
     def served(self) -> ServedPoint:
         release = self.registry.current("price", "live")
-        arms = {digest: arm_of(self.registry, self.point, digest) for digest in release.bundles}
+        bandits = bandits_in(self.point, sealed_parts(self.log, PARTITION, SECRET))
+        arms = {name: arm_of(self.registry, self.point, name, bandits) for name in release.bundles}
         baseline = Arm(self.point.baseline, self.point.baseline_name, BASELINE)
         incumbent = baseline if release.incumbent is None else arms[release.incumbent]
         candidate = None if release.candidate is None else arms[release.candidate]
@@ -297,8 +303,36 @@ def test_a_world_that_explains_no_outcome_is_doubted_and_baseline_and_policy_sta
     town.serve(bundles[1.0])
     town.until("doubted", 400)
     why = town.loop.records.history[-1].reasons[0]
-    assert "whatever its parameters" in why
+    assert "ask for different parameters" in why
     release = town.registry.current("price", "live")
     assert (release.incumbent, release.candidate) == (None, bundles[1.0].digest)
     assert release.share == 0.5
     assert town.way().count("recalibrating") <= 1
+
+
+class Straight(Town):
+    """A town whose demand falls linearly with the price, which no sensitivity explains; no price is worth 1.75."""
+
+    def told(self, actions: Any) -> Any:
+        prices = self.point.world.actions.values
+        assert prices is not None
+        demand = self.rng.poisson(2.7 * np.maximum(1.0 - prices[actions] / 1.75, 0.0))
+        return np.minimum(demand, self.states[:, 0])
+
+
+def test_where_prices_ask_for_different_parameters_the_best_of_policy_baseline_and_bandit_serves(
+    bundles: dict[float, Bundle],
+) -> None:
+    town = Straight(table=TABLE | {"bandits": ["offers"], "outcome": {"wait": "5s"}}, lineup={"next": bundles[2.0]})
+    town.serve(bundles[1.0])
+    town.until("doubted", 400)
+    assert "ask for different parameters" in town.loop.records.history[-1].reasons[0]
+    assert any("a person is needed" in text or "→ doubted" in text for text in town.notes())
+    town.until("steady", 600)
+    trials = [entry for entry in town.loop.records.history if entry.before == "doubted"]
+    assert len(trials) == 2, "the policy against the baseline, then the bandit against the better one"
+    state = town.loop.records.state
+    assert town.registry.current("price", "live").mode == "live"
+    serving = town.registry.current("price", "live").incumbent or "baseline"
+    assert serving == state.proven
+    assert state.misfit is not None

@@ -78,15 +78,36 @@ class Fit(Struct, frozen=True):
 
     @property
     def doubtful(self) -> bool:
-        """Whether the world explains the rewards under no parameters."""
+        """Whether the rewards of the groups lie elsewhere than expected, by much and by no chance."""
         share, normal = self.misfit
         return share > MISFIT and normal > UNLIKELY
+
+
+class Odds(Struct, frozen=True):
+    """What groups of outcomes along one covariate ask for, each by itself: the same, where the world is right.
+
+    Attributes:
+        covariate: `action`, or an entry of the context.
+        statistic: How unlikely the differences are by chance, in standard normal terms.
+        values: Parameter → what each group asks for, in the order of the groups.
+        decisions: Outcomes that count.
+    """
+
+    covariate: str
+    statistic: float
+    values: dict[str, tuple[float, ...]]
+    decisions: float
+
+    def __str__(self) -> str:
+        asked = "; ".join(f"{name} {', '.join(f'{v:.3g}' for v in values)}" for name, values in self.values.items())
+        return f"by {self.covariate}, outcomes ask for different parameters ({asked}; evidence {self.statistic:.0f})"
 
 
 class Estimates(Struct, frozen=True):
     """Everything that readers of a snapshot need of the estimator.
 
     Attributes:
+        odds: Along which covariates outcomes were compared, the strongest evidence first.
         own: Key → belief, where each key learns alone.
         alarms: The last alarms, the oldest first.
         heard: Outcomes learned from.
@@ -97,6 +118,17 @@ class Estimates(Struct, frozen=True):
     alarms: list[Drifted] = []
     fit: Fit = Fit()
     heard: int = 0
+    odds: list[Odds] = []
+
+    @property
+    def doubt(self) -> str:
+        """Why the world explains the outcomes under no parameters; empty where it may."""
+        if self.odds and self.odds[0].statistic > UNLIKELY:
+            return str(self.odds[0])
+        if not self.fit.doubtful:
+            return ""
+        share, _ = self.fit.misfit
+        return f"rewards differ from what the world expects by {share:.0%} whatever its parameters"
 
     def of(self, key: str | None) -> Belief | None:
         """What is believed of a key: its own belief, else the pooled one."""

@@ -101,7 +101,7 @@ class ServedPoint:
     def exploration(self) -> Exploration:
         """What is given away now: the point's share, or what it may spend while its world is doubted."""
         usual = self.point.spec.exploration
-        if not self.beliefs.fit.doubtful:
+        if not self.beliefs.doubt:
             return usual
         return replace(usual, share=max(usual.share, self.point.spec.adapt.explore))
 

@@ -22,10 +22,11 @@ from envs.conditioning import with_columns
 from envs.dynamics import Array, World
 from envs.hazard import Estimate as Estimated
 from envs.hazard import Hazard, HazardFilter
+from envs.misfit import GoodnessOfFit
 from online.events import Decided, Drifted, Report
 from online.fold import Parts
 from online.log import Entry
-from service.deciding.beliefs import GROUPS, Belief, Estimates, Fit
+from service.deciding.beliefs import GROUPS, Belief, Estimates, Fit, Odds
 
 Over: TypeAlias = Literal["pooled", "key", "off"]
 
@@ -36,11 +37,15 @@ MEMORY = 20_000.0
 SETTLED = 100
 """Outcomes of a key (of all, where they learn together) after an alarm until they are held against the world again."""
 
+ASSESSED = 1_000
+"""Outcomes from one comparison of the groups' parameters to the next."""
+
 _TOGETHER = 32
 _ALARMS = 20
 _KEPT = 5_000
 _POOLED = "filter/all"
 _OWN = "filter/key/"
+_SHAPE = "misfit"
 
 
 class _Waiting(Struct, frozen=True, array_like=True):
@@ -50,6 +55,7 @@ class _Waiting(Struct, frozen=True, array_like=True):
     index: int | list[int]
     reward: float
     key: str | None
+    told: dict[str, float] = {}
 
 
 class _State(Struct, frozen=True):
@@ -57,6 +63,7 @@ class _State(Struct, frozen=True):
     estimates: Estimates
     waiting: list[_Waiting]
     settled: dict[str, int] = {}
+    unassessed: int = 0
 
 
 _decoder = msgspec.msgpack.Decoder(_State)
@@ -92,6 +99,14 @@ class Source:
             return None
         return cls(world, atoms, tuple(entry.name for entry in world.context), over, hazard or Hazard())
 
+    def goodness(self) -> GoodnessOfFit | None:
+        """Whether one set of parameters fits everywhere; `None` where each key has parameters of its own, or an action
+        is a product, which has no neighbours in one list."""
+        if self.over == "key" or len(self.world.actions.nvec) > 1:
+            return None
+        names = tuple(dict.fromkeys(column.split("[")[0] for column in self.atoms.columns))
+        return GoodnessOfFit(self.world, names, memory=MEMORY)
+
     @property
     def made_of(self) -> str:
         """Tells estimators apart whose states do not fit each other."""
@@ -120,6 +135,9 @@ class Estimator:
         self._waiting: list[_Waiting] = []
         self._settled: dict[str, int] = {}
         self._heard = 0
+        self._goodness = source.goodness()
+        self._odds: list[Odds] = []
+        self._unassessed = 0
 
     @property
     def estimates(self) -> Estimates:
@@ -128,7 +146,7 @@ class Estimator:
             self._known[key] = _belief(self._filter(key).estimate())
         self._stale.clear()
         pooled = _belief(self._pooled.estimate())
-        return Estimates(pooled, dict(self._known), list(self._alarms), self._fit, self._heard)
+        return Estimates(pooled, dict(self._known), list(self._alarms), self._fit, self._heard, list(self._odds))
 
     def hear(self, entry: Entry, decided: Decided, fields: Mapping[str, Any], reward: float) -> list[Report]:
         """Learn from an outcome; the alarm that it caused."""
@@ -143,9 +161,12 @@ class Estimator:
         if alarm is not None:
             # What was expected until now was expected of another world.
             self._fit, self._waiting, self._settled = Fit(), [], {}
+            self._odds, self._unassessed = [], 0
+            if self._goodness is not None:
+                self._goodness.clear()
             return [self._alarmed(entry, alarm)]
         if self._is_settled(decided.key):
-            self._waiting.append(_Waiting(row, decided.index, reward, decided.key))
+            self._waiting.append(_Waiting(row, decided.index, reward, decided.key, told))
             if len(self._waiting) >= _TOGETHER:
                 self._compare()
         return []
@@ -188,7 +209,21 @@ class Estimator:
         index = np.array([one.index for one in self._waiting])
         reward = np.array([one.reward for one in self._waiting])
         self._fit = _compared(self._fit, self._source.world, self._expected(rows, index), index, reward)
+        if self._goodness is not None:
+            told = {name: np.array([one.told[name] for one in self._waiting]) for name in self._waiting[0].told}
+            self._assess(self._goodness, rows, index, told)
         self._waiting = []
+
+    def _assess(
+        self, goodness: GoodnessOfFit, rows: NDArray[np.float32], index: NDArray[np.int64], told: dict[str, Array]
+    ) -> None:
+        """Hold the shape of the world against the outcomes; now and then say what came of it."""
+        goodness.learn_many(rows, index, told)
+        self._unassessed += len(rows)
+        if self._unassessed >= ASSESSED:
+            self._unassessed = 0
+            found = goodness.assess(self._pooled.estimate().dispersion)
+            self._odds = [Odds(one.covariate, one.statistic, dict(one.values), one.decisions) for one in found]
 
     def _expected(self, rows: NDArray[np.float32], index: NDArray[np.int64]) -> Array:
         columns = self._source.atoms.columns
@@ -205,11 +240,14 @@ class Estimator:
 
     def dump(self) -> bytes:
         """What readers need, and the outcomes that wait to be compared; the filters are parts."""
-        return msgspec.msgpack.encode(_State(self._source.made_of, self.estimates, self._waiting, self._settled))
+        state = _State(self._source.made_of, self.estimates, self._waiting, self._settled, self._unassessed)
+        return msgspec.msgpack.encode(state)
 
     def changes(self) -> dict[str, bytes | None]:
-        """The filters that changed since this was asked last."""
+        """The filters that changed since this was asked last, and the comparison of groups."""
         parts: dict[str, bytes | None] = {_POOLED: _saved(self._pooled)}
+        if self._goodness is not None:
+            parts[_SHAPE] = pickle.dumps(self._goodness.snapshot(), protocol=5)
         parts |= {_OWN + key: _saved(self._own[key], alarms=False) for key in sorted(self._changed)}
         self._changed.clear()
         while len(self._own) > _KEPT:
@@ -224,10 +262,15 @@ class Estimator:
         estimates = state.estimates
         self._known, self._alarms = dict(estimates.own), list(estimates.alarms)
         self._fit, self._heard = estimates.fit, estimates.heard
-        self._waiting, self._settled = state.waiting, state.settled
-        data_ = None if self._parts is None else self._parts(_POOLED)
-        if data_ is not None:
-            _restore(self._pooled, data_)
+        self._waiting, self._settled = [one for one in state.waiting if one.told], state.settled
+        self._odds, self._unassessed = list(estimates.odds), state.unassessed
+        if (filtered := self._part(_POOLED)) is not None:
+            _restore(self._pooled, filtered)
+        if self._goodness is not None and (compared := self._part(_SHAPE)) is not None:
+            self._goodness.restore(pickle.loads(compared))
+
+    def _part(self, name: str) -> bytes | None:
+        return None if self._parts is None else self._parts(name)
 
 
 def read(data: bytes) -> Estimates:

@@ -29,6 +29,7 @@ from service.deciding.registry import Registry
 from service.deciding.releases import Mode, Release
 from service.deciding.trials import Trial
 from service.facts import (
+    BASELINE,
     Carried,
     Command,
     Fact,
@@ -181,7 +182,7 @@ class Carrying:
         return WatchRule(gate.tolerance, confidence, float("inf") if blind else WatchRule.trust)
 
     def _trial_of(self, command: Judge, state: State, estimates: Estimates) -> Trial:
-        name = (command.cycle, command.stage)
+        name = (command.cycle, f"{command.stage}/{command.candidate}")
         if self._trial is None or self._trial[0] != name:
             share = {"canary": self.point.spec.gate.canary, "watched": 0.95}.get(command.stage, 0.5)
             known = state.params if estimates.pooled is None else estimates.pooled.values
@@ -214,14 +215,14 @@ class Carrying:
         return Verdict("worse" if harmful else "better", (figures,))
 
     def _serve(self, command: Serve, state: State, now: float) -> Fact | None:
-        release_id = f"adapt/{command.cycle}/{command.stage}"
+        release_id = f"adapt/{command.cycle}/{command.stage}" + (f"/{command.trial}" if command.trial else "")
         known = {event.id for event in self.registry.releases(self.point.name)}
-        if command.against == "baseline" and f"{release_id}/baseline" not in known:
-            self._release(f"{release_id}/baseline", None, "live", None, state, now)
+        if command.against is not None and f"{release_id}/against" not in known:
+            self._release(f"{release_id}/against", _bundle(command.against), "live", None, state, now)
         if release_id not in known:
             share = command.share if command.mode == "canary" else None
-            self._release(release_id, command.candidate, command.mode, share, state, now)
-        done = command.stage in ("released", "confirmed")
+            self._release(release_id, _bundle(command.candidate), command.mode, share, state, now)
+        done = command.stage in ("released", "confirmed", "rolled-back")
         return Carried(at=now, cycle=command.cycle, stage=command.stage) if done else None
 
     def _release(
@@ -249,6 +250,11 @@ class Carrying:
         name = quarantine_name(self.point.name, command.candidate)
         if self.blob.get(name) is None:
             self.blob.put(name, encode(Quarantined(command.candidate, command.cycle, command.reasons, now)))
+
+
+def _bundle(policy: str) -> str | None:
+    """A policy as a release names it."""
+    return None if policy == BASELINE else policy
 
 
 def judged(command: Judge, now: float, verdict: Verdict) -> Judged:

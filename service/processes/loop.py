@@ -114,7 +114,7 @@ def in_words(fact: Fact) -> str:
         case Heard():
             return "outcomes come again, and the loop goes on"
         case Misfitted():
-            return f"the world may be the wrong one: {fact.reason}; somebody should look at it"
+            return f"a person is needed, the world may be the wrong one: {fact.reason}"
         case Fitted():
             return "the world explains the outcomes again"
         case Ordered(held=True):

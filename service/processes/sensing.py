@@ -11,6 +11,7 @@ from online.snapshot import open_sealed
 from service.adapt import Rules, State, deadline
 from service.deciding.beliefs import NO_ESTIMATES, UNLIKELY, Belief, Estimates
 from service.deciding.listening import estimates_in
+from service.deciding.point_bandits import PREFIX, is_bandit
 from service.deciding.points import Point
 from service.deciding.registry import Registry
 from service.deciding.releases import Release
@@ -111,14 +112,15 @@ class Sensing:
                 )
 
     def _fitness(self, state: State, release: Release, rules: Rules, now: float) -> Ids:
-        found = self.estimates.fit.doubtful
-        if self._lasts("misfit", now, found=found) >= rules.settle:
-            share, _ = self.estimates.fit.misfit
-            reason = f"rewards differ from what the world expects by {share:.0%} whatever its parameters"
-            # In a cycle of its own making the candidate is no incumbent.
-            incumbent = release.incumbent if release.mode == "live" else None
-            yield f"{state.number}/{now:.0f}/misfit", Misfitted(at=now, reason=reason, incumbent=incumbent)
-        elif not found and state.misfit is not None:
+        doubt = self.estimates.doubt
+        if self._lasts("misfit", now, found=bool(doubt)) >= rules.settle:
+            # In a cycle of its own making the candidate is no incumbent; a bandit was not made for this world.
+            alone = release.mode == "live" and not is_bandit(release.incumbent)
+            incumbent = release.incumbent if alone else None
+            bandits = tuple(PREFIX + name for name in self.point.spec.bandits)
+            fact = Misfitted(at=now, reason=doubt, incumbent=incumbent, bandits=bandits)
+            yield f"{state.number}/{now:.0f}/misfit", fact
+        elif not doubt and state.misfit is not None:
             yield f"{state.number}/{now:.0f}/fit", Fitted(at=now)
 
     def _suspicions(self, state: State, release: Release, rules: Rules, now: float) -> Ids:

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from online.events import Drifted
 from service.adapt import Entry
-from service.deciding.beliefs import Belief
+from service.deciding.beliefs import Belief, Odds
 from service.deciding.exploring import DECISIONS, Exploring, exploring
 from service.deciding.records import Records
 from service.deciding.store import Store
@@ -57,6 +57,7 @@ class BeliefsAnswer(Struct, frozen=True):
         misfit: How far they lie from it by groups of actions, as a share of it, and in standard normal terms.
         past: What this process has seen of it, the oldest first, thinned as it grows.
         alarms: Changes that were noticed, the newest first, with what was believed before and after.
+        odds: What groups of outcomes ask for by themselves, where all should ask for the same parameters.
     """
 
     point: str
@@ -69,6 +70,7 @@ class BeliefsAnswer(Struct, frozen=True):
     misfit: tuple[float, float]
     past: list[Believed]
     alarms: list[Drifted]
+    odds: list[Odds] = []
 
 
 class ExplorationAnswer(Struct, frozen=True):
@@ -91,6 +93,7 @@ class AdaptationAnswer(Struct, frozen=True):
         since: When the stage began.
         cycle: How many cycles have begun.
         paused: Who holds it, or that outcomes are missing; empty where it runs.
+        attention: Why a person is needed; empty where nobody is.
     """
 
     point: str
@@ -101,6 +104,7 @@ class AdaptationAnswer(Struct, frozen=True):
     paused: str
     candidate: str | None
     entries: list[Entry]
+    attention: str = ""
 
 
 class Beliefs:
@@ -139,6 +143,7 @@ class Beliefs:
                 misfit=found.fit.misfit,
                 past=[Believed(at, one.values, one.lower, one.upper) for at, one in state.past],
                 alarms=found.alarms[::-1],
+                odds=found.odds,
             )
         )
 
@@ -166,6 +171,7 @@ class Beliefs:
                 paused=paused,
                 candidate=state.candidate,
                 entries=records.history[::-1][:_ENTRIES],
+                attention=f"a person is needed: {state.misfit}" if state.misfit else "",
             )
 
         return reply(await self._api.store.ask(look))
