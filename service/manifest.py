@@ -93,6 +93,7 @@ class PointSpec:
         key: What a request's `key` is (`sku`); `None` where there are no entities and `key` must be left out.
         mode: What serves until the first release says otherwise.
         bandits: Those that learn from this point's rewards, and may serve it.
+        informative: Whether what the exploration costs is spent on what teaches most about the world's parameters.
         baseline: Name of the rule (or of one of the bandits: `bandit:NAME`) that serves where no bundle does, or the
             value of a fixed action.
     """
@@ -109,6 +110,7 @@ class PointSpec:
     gate: GateSpec = GateSpec()
     adapt: AdaptSpec = AdaptSpec()
     bandits: Mapping[str, BanditSpec] = field(default_factory=dict)
+    informative: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _ExplorationTable(_Table, frozen=True):
     share: float
-    over: Literal["allowed", "neighbours"] | None = None
+    over: Literal["allowed", "neighbours", "informative"] | None = None
 
 
 class _OutcomeTable(_Table, frozen=True):
@@ -258,6 +260,7 @@ def parse_point(name: str, table: Mapping[str, Any], bandits: Mapping[str, Bandi
         key=given.key,
         mode=given.mode,
         exploration=_exploration(path, given, world),
+        informative=isinstance(given.exploration, _ExplorationTable) and given.exploration.over == "informative",
         outcome=_outcome(f"{path}.outcome", given.outcome),
         gate=_gate(f"{path}.gate", given.gate),
         adapt=_adapt(f"{path}.adapt", given.adapt, keyed=given.key is not None),
@@ -362,7 +365,8 @@ def _exploration(path: str, table: _PointTable, world: World) -> Exploration:
         raise ManifestError(f"{path}.exploration", "a share from 0 to 1", share)
     # On a ladder the neighbours cost far less than a uniform share (measured: .01 % instead of .85 %).
     ladder = world.actions.values is not None
-    return Exploration(share, over or ("neighbours" if ladder else "allowed"))
+    usual: Literal["neighbours", "allowed"] = "neighbours" if ladder else "allowed"
+    return Exploration(share, usual if over is None or over == "informative" else over)
 
 
 def _outcome(path: str, table: _OutcomeTable) -> OutcomeSpec:

@@ -1,5 +1,7 @@
 """Goodness of fit: silent while the world is right, whatever its parameters; sure where its shape is wrong."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -67,3 +69,16 @@ def test_little_evidence_is_none_and_a_change_starts_it_anew():
     assert fit.assess() == ()
     with pytest.raises(ValueError, match="memory"):
         GoodnessOfFit(world, memory=10)
+
+
+def test_what_was_saved_goes_on_as_if_nothing_had_happened():
+    world = worlds.make("pricing", {"prices": "0.5:3:0.1"})
+    seen, actions, fields = sold_at(world.actions.values, lambda price, period: np.exp(-price) + 0 * period, 11)
+    once, twice = GoodnessOfFit(world), GoodnessOfFit(world)
+    for place, part in enumerate(np.array_split(np.arange(len(seen)), 30)):
+        once.learn_many(seen[part], actions[part], {"sold": fields["sold"][part]})
+        twice.learn_many(seen[part], actions[part], {"sold": fields["sold"][part]})
+        if place in (0, 15):
+            saved, twice = twice.snapshot(), GoodnessOfFit(world)
+            twice.restore(pickle.loads(pickle.dumps(saved)))
+    assert once.assess() == twice.assess()

@@ -13,6 +13,7 @@ from agents import policy
 from agents.policy import Array, Exploration, Policy, draw, explore, sample_factors
 from online.events import Decided, scoped_id
 from service.deciding.beliefs import NO_ESTIMATES, Estimates
+from service.deciding.lessons import Lessons
 from service.deciding.point_bandits import BanditPolicy
 from service.deciding.points import Action, Index, Mask, Point, Rows
 from service.deciding.releases import Release
@@ -87,6 +88,7 @@ class ServedPoint:
 
     Attributes:
         bandits: The point's bandits by name, as they have learned; whichever serves is an arm too.
+        lessons: What is tried because it teaches most, where the point explores so.
     """
 
     point: Point
@@ -96,6 +98,7 @@ class ServedPoint:
     candidate: Arm | None = None
     beliefs: Estimates = NO_ESTIMATES
     bandits: Mapping[str, BanditPolicy] = field(default_factory=dict)
+    lessons: Lessons | None = None
 
     @cached_property
     def exploration(self) -> Exploration:
@@ -266,12 +269,16 @@ def _explored(served: ServedPoint, arm: Arm, asked: _Asked) -> Array:
     """What an arm serves, with the point's exploration mixed in."""
     believed = [served.believed(arm, ask.key) or {} for ask in asked.asks] if arm.estimates else []
     probabilities = arm.probabilities(asked.rows, asked.masks, believed)
-    return explored(served.point, probabilities, asked.masks, served.exploration)
+    return explored(served, probabilities, asked.rows, asked.masks)
 
 
-def explored(point: Point, probabilities: Array, masks: Mask, exploration: Exploration) -> Array:
-    """The distributions with exploration mixed in, into each factor by itself."""
-    lists = explore(point.lists(probabilities), point.lists(masks), exploration)
+def explored(served: ServedPoint, probabilities: Array, rows: NDArray[Any], masks: Mask) -> Array:
+    """The distributions with exploration mixed in: what teaches most, else into each factor by itself."""
+    # What a world teaches that may be the wrong one is nobody's guide.
+    if served.lessons is not None and not served.beliefs.doubt:
+        return served.lessons.mixed(rows, probabilities, masks)
+    point = served.point
+    lists = explore(point.lists(probabilities), point.lists(masks), served.exploration)
     return lists.reshape(probabilities.shape)
 
 

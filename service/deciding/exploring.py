@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from agents.policy import Exploration, explore, sample_rows
+from agents.policy import explore, sample_rows
 from agents.watch import Expectations
 from envs.dynamics import Array, World
-from envs.information import fisher, purchase, standard_errors, taught
+from envs.information import Purchase, fisher, purchase, standard_errors, taught
 from envs.likelihood import likelihood
 from service.deciding.decide import Arm
+from service.deciding.lessons import Lessons
 from service.deciding.points import Point
 
 DECISIONS = 1000
@@ -25,7 +27,7 @@ class Exploring(Struct, frozen=True):
     """What exploration costs, and what it buys.
 
     Attributes:
-        share, over: As declared.
+        share, over: As declared; `informative`: what `share` would cost otherwise is spent on what teaches most.
         cost: What it loses of the value of a decision, as a share; `None` where the world cannot be solved.
         errors: Parameter → standard error of its logarithm (its logit, for a probability) after 1,000 decisions;
             `None` where they tell nothing of it.
@@ -52,11 +54,33 @@ class _Seen:
     policy: Array
 
 
+@dataclass(frozen=True)
+class _Explored:
+    """What there is to tell, the states it is about, and what the cost buys at best."""
+
+    told: Exploring
+    seen: _Seen
+    bought: Purchase | None = None
+
+
 def exploring(point: Point, arm: Arm, believed: Mapping[str, float], seed: int = 0) -> Exploring | None:
     """What the point's exploration comes to under a policy and what is believed; `None` where nothing is estimated.
 
     The states are a sample of those that the policy comes to in the world as it is believed.
     """
+    found = _explored(point, arm, believed, seed)
+    return None if found is None else found.told
+
+
+def lessons(point: Point, arm: Arm, believed: Mapping[str, float], seed: int = 0) -> Lessons | None:
+    """What the point tries because it teaches most, at the cost of what it declares; `None` where that is nothing."""
+    found = _explored(point, arm, believed, seed)
+    if found is None or found.bought is None:
+        return None
+    return Lessons(found.seen.rows.astype(np.float64), found.bought.share, found.told.cost or 0.0, arm.name)
+
+
+def _explored(point: Point, arm: Arm, believed: Mapping[str, float], seed: int) -> "_Explored | None":
     names = tuple(name for name in (point.spec.ranges or point.world.tunable) if name in point.world.tunable)
     if not names or point.factors > 1:
         return None
@@ -78,9 +102,14 @@ def exploring(point: Point, arm: Arm, believed: Mapping[str, float], seed: int =
         errors=_named(known.columns, information, explored),
         without=_named(known.columns, information, seen.policy),
     )
-    if lost is None or declared == Exploration(0.0, declared.over):
-        return found
-    return _with_best(found, known.columns, information, seen, explored, lost)
+    if lost is None or declared.share == 0:
+        return _Explored(found, seen)
+    bought = _bought(information, seen, explored, lost)
+    best = bought.mixed(seen.policy)
+    found = replace(found, best=_named(known.columns, information, best))
+    if point.spec.informative:
+        found = replace(found, over="informative", cost=_cost(world, seen, best, lost), errors=found.best)
+    return _Explored(found, seen, bought)
 
 
 def _visited(world: World, arm: Arm, believed: Mapping[str, float], seed: int) -> _Seen:
@@ -117,21 +146,12 @@ def _cost(world: World, seen: _Seen, explored: Array, lost: Array) -> float:
     return float(((explored - seen.policy) * lost).sum(axis=1).mean()) / level if level > 0 else 0.0
 
 
-def _with_best(
-    found: Exploring, columns: tuple[str, ...], information: Array, seen: _Seen, explored: Array, lost: Array
-) -> Exploring:
+def _bought(information: Array, seen: _Seen, explored: Array, lost: Array) -> Purchase:
+    """What teaches most for what the declared exploration costs."""
     known = np.einsum("na,naij->ij", seen.policy, information)
     covariance = np.linalg.pinv(known + 1e-9 * np.eye(len(known)) * max(float(np.trace(known)), 1e-300))
     spent = float(((explored - seen.policy) * lost).sum(axis=1).mean())
-    bought = purchase(seen.policy, seen.masks, taught(information, covariance), lost, max(spent, 0.0))
-    return Exploring(
-        found.share,
-        found.over,
-        found.cost,
-        found.errors,
-        found.without,
-        _named(columns, information, bought.mixed(seen.policy)),
-    )
+    return purchase(seen.policy, seen.masks, taught(information, covariance), lost, max(spent, 0.0))
 
 
 def _named(columns: tuple[str, ...], information: Array, probabilities: Array) -> dict[str, float | None]:

@@ -307,7 +307,7 @@ def _target(served: ServedPoint, arm: Arm, log: _Logged, *, explores: bool) -> A
     """The arm's distributions (n, j · a) in the logged contexts, with the estimates of then where they were logged."""
     believed = [row.decided.estimates or {} for row in log.rows]
     probabilities = arm.probabilities(log.context.astype(np.float32), log.mask, believed)
-    return explored(served.point, probabilities, log.mask, served.exploration) if explores else probabilities
+    return explored(served, probabilities, log.context, log.mask) if explores else probabilities
 
 
 def _episodes(log: _Logged, target: Array) -> ope.Episodes:

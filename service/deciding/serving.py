@@ -23,6 +23,7 @@ from service.deciding import feed
 from service.deciding.arms import arm_of
 from service.deciding.beliefs import NO_ESTIMATES, Belief, Estimates, with_belief
 from service.deciding.decide import BASELINE, Arm, ServedPoint
+from service.deciding.exploring import lessons
 from service.deciding.feed import Heartbeat, Note
 from service.deciding.jobs import Job
 from service.deciding.listening import bandits_in, estimates_in, tutor_of
@@ -36,6 +37,9 @@ from service.manifest import Manifest
 
 EVERY_S = 0.1
 RECENT_S = 600.0
+LESSONS_S = 10.0
+"""Seconds for which what a point explores for its lessons stays as it was reckoned."""
+
 _NOTES = 200
 _SETTLE_S = 5.0
 
@@ -161,6 +165,7 @@ class Serving:
         self._wake = threading.Event()
         self._turned = threading.Condition()
         self._turns = 0
+        self._lessons_at: dict[str, float] = {}
         self.closing = False
         self._thread = threading.Thread(target=self._run, name="serving", daemon=True)
         self._manifest = manifest
@@ -233,7 +238,7 @@ class Serving:
                 points[name] = self._point(store, points[name])
             with _noting(errors, f"point:{name}"):
                 states[name] = self._state(store, name, points[name].point, states.get(name, PointState()))
-                points[name] = _as_learned(points[name], states[name])
+                points[name] = self._instructed(_as_learned(points[name], states[name]))
         last = old.notes[-1][0] if old.notes else START
         notes = (*old.notes, *feed.read(store.log, last))[-_NOTES:]
         now = self._clock()
@@ -293,6 +298,18 @@ class Serving:
             beliefs=old.beliefs,
             bandits=old.bandits,
         )
+
+    def _instructed(self, served: ServedPoint) -> ServedPoint:
+        """A point with what it tries for its lessons, reckoned anew now and then for what is believed by then."""
+        spec, known, now = served.point.spec, served.lessons, self._clock()
+        if not spec.informative:
+            return served
+        same = known is not None and known.policy == served.incumbent.name
+        if same and now < self._lessons_at.get(spec.name, 0.0):
+            return served
+        self._lessons_at[spec.name] = now + LESSONS_S
+        believed = served.believed(served.incumbent, None) or {}
+        return replace(served, lessons=lessons(served.point, served.incumbent, believed))
 
     def _state(self, store: Store, name: str, point: Point, old: PointState) -> PointState:
         """What a point's learner has joined, by its last snapshot."""
