@@ -86,8 +86,18 @@ def test_an_episode_is_finished_once_all_its_decisions_count(service, trial):
     decide(service, "b", episode="e1")
     decide(service, "c", episode="e2")
     pay(service, "a", 1.0)
-    assert earned(service, trial) == [1.0, 0.0]
-    assert trial.watched().finished.tolist() == [False, False]
+    assert earned(service, trial) == [], "where nothing is expected, half an episode says nothing"
     pay(service, "b", 1.0)
-    earned(service, trial)
-    assert trial.watched().finished.tolist() == [True, False]
+    assert earned(service, trial) == [2.0]
+    assert trial.watched().finished.tolist() == [True]
+
+
+def test_where_nothing_is_expected_episodes_count_in_the_order_in_which_they_began(service, trial):
+    for number in range(12):
+        decide(service, f"d{number}", episode=f"e{number}")
+    for number in range(5, 12):
+        pay(service, f"d{number}", 1.0)
+    assert earned(service, trial) == [], "those that began before are not over"
+    for number in range(5):
+        pay(service, f"d{number}", 0.5)
+    assert earned(service, trial) == [0.5] * 5 + [1.0] * 6, "the last episode goes on"

@@ -17,6 +17,7 @@ _PAGE = 2000
 _OPEN = 50_000
 """Decisions whose wait is not over and contexts that are kept; while there are so many, no further unit is taken in."""
 _UNITS = 200_000
+_WHOLE = 0.9
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class _Unit:
     advantage: float = 0.0
     luck: float = 0.0
     finished: bool = False
+    episodic: bool = False
     awaited: int = 0
     last: "_Made | None" = None
 
@@ -156,7 +158,7 @@ class Trial:
         """The unit of a decision; `None` for one that began when there was no room."""
         unit = self._units.get(name)
         if unit is None and len(self._made) < _OPEN and len(self._units) < _UNITS:
-            unit = self._units[name] = _Unit(event.arm == "candidate")
+            unit = self._units[name] = _Unit(event.arm == "candidate", episodic=event.episode is not None)
             if event.episode is not None:
                 self._end_episode(event.key)
                 self._under_way[event.key] = name
@@ -232,9 +234,22 @@ class Trial:
         made.unit.luck += made.reward + made.following - value
         made.settled = True
 
+    def _whole(self) -> list[_Unit]:
+        """Where nothing is expected of what follows: episodes that are over, in the order in which they began.
+
+        They count up to where more than a tenth are not over yet, which may have been given up: who sells out early, or
+        cheaply, must not report first.
+        """
+        units, over, last = list(self._units.values()), 0, 0
+        for number, unit in enumerate(units, start=1):
+            over += _is_whole(unit)
+            if over >= _WHOLE * number:
+                last = number
+        return [unit for unit in units[:last] if _is_whole(unit)]
+
     def watched(self) -> Watched:
         """The units as the test takes them."""
-        units = list(self._units.values())
+        units = list(self._units.values()) if self.expected is not None else self._whole()
         return Watched(
             candidate=np.array([unit.candidate for unit in units], bool),
             earned=np.array([unit.earned for unit in units], float),
@@ -243,3 +258,7 @@ class Trial:
             finished=np.array([unit.finished and not unit.awaited for unit in units], bool),
             share=min(max(self.share, 1e-6), 1 - 1e-6),
         )
+
+
+def _is_whole(unit: _Unit) -> bool:
+    return not unit.episodic or (unit.finished and not unit.awaited)
