@@ -4,7 +4,7 @@ A real `trimtab up` in a folder of its own, `trimtab simulate`'s client as the s
 episodes by when they began, against the exact optimum that is told of the change at once and meets the same customers.
 
     python benchmarks/loop_http.py [--estimates key|pooled|both] --bundle pricing.bundle [--shops 200] [--json]
-    python benchmarks/loop_http.py --unattended --bundle narrow.bundle [--json]
+    python benchmarks/loop_http.py --unattended (--bundle narrow.bundle | --own) [--json]
 
 Level 0: a trained policy serves; outcomes come a period late, 2 % of them never and 2 % twice; every shop's sensitivity
 doubles at the same decision (`python benchmarks/adaptation.py --commands` prints how the bundle is trained).
@@ -111,6 +111,17 @@ def released(url: str, bundle: Path) -> str:
         order = {"digest": digest, "reason": "it is to be measured"}
         client.post("/v1/policies/price/promote", json=order).raise_for_status()
     return digest
+
+
+def trained(url: str) -> str:
+    """The digest of the policy that the service has made for its point by itself, once it serves."""
+    deadline = time.monotonic() + 2 * WITHIN_S
+    while time.monotonic() < deadline:
+        release = httpx.get(f"{url}/v1/policies/price", trust_env=False, timeout=_START_S).json()["release"]
+        if release["incumbent"] is not None:
+            return str(release["incumbent"])
+        time.sleep(1.0)
+    raise SystemExit("the service released no first policy")
 
 
 @dataclass
@@ -231,7 +242,10 @@ def unattended(given: argparse.Namespace) -> dict[str, Any]:
     """From a change far outside the trained range to a new policy that was watched, nobody at the wheel."""
     rounds = round(CALM_S * given.rate / given.shops)
     with tempfile.TemporaryDirectory(prefix="tt-loop-") as folder, service(UNATTENDED, Path(folder)) as url:
-        released(url, Path(given.bundle))
+        if given.own:
+            trained(url)
+        else:
+            released(url, Path(given.bundle))
         stop = Stop()
         seen = Unattended(url, stop, rounds)
         plan = Plan(
@@ -267,6 +281,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--unattended", action="store_true")
+    parser.add_argument("--own", action="store_true", help="with --unattended: the service trains its first policy")
     given = parser.parse_args()
     given.shops = given.shops or (40 if given.unattended else 200)
     given.rate = given.rate or (120.0 if given.unattended else None)

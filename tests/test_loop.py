@@ -328,7 +328,7 @@ def test_where_prices_ask_for_different_parameters_the_best_of_policy_baseline_a
     town.until("doubted", 400)
     assert "ask for different parameters" in town.loop.records.history[-1].reasons[0]
     assert any("a person is needed" in text or "→ doubted" in text for text in town.notes())
-    town.until("steady", 600)
+    town.until("steady", 1500)
     trials = [entry for entry in town.loop.records.history if entry.before == "doubted"]
     assert len(trials) == 2, "the policy against the baseline, then the bandit against the better one"
     state = town.loop.records.state

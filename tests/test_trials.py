@@ -82,6 +82,8 @@ def test_what_is_over_is_forgotten_and_units_are_bounded(service, trial, monkeyp
 
 
 def test_an_episode_is_finished_once_all_its_decisions_count(service, trial):
+    decide(service, "before", episode="e0")
+    pay(service, "before", 9.0)
     decide(service, "a", episode="e1")
     decide(service, "b", episode="e1")
     decide(service, "c", episode="e2")
@@ -93,6 +95,8 @@ def test_an_episode_is_finished_once_all_its_decisions_count(service, trial):
 
 
 def test_where_nothing_is_expected_episodes_count_in_the_order_in_which_they_began(service, trial):
+    decide(service, "before", episode="under way when the trial began")
+    pay(service, "before", 9.0)
     for number in range(12):
         decide(service, f"d{number}", episode=f"e{number}")
     for number in range(5, 12):

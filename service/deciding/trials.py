@@ -22,7 +22,11 @@ _WHOLE = 0.9
 
 @dataclass(slots=True)
 class _Unit:
-    """An episode, else a key, else a decision, and its sums; `awaited` of its decisions do not count yet."""
+    """An episode, else a key, else a decision, and its sums; `awaited` of its decisions do not count yet.
+
+    Attributes:
+        first: Whether it is the first episode of its key that was seen: it may have begun before the trial.
+    """
 
     candidate: bool
     earned: float = 0.0
@@ -30,6 +34,7 @@ class _Unit:
     luck: float = 0.0
     finished: bool = False
     episodic: bool = False
+    first: bool = False
     awaited: int = 0
     last: "_Made | None" = None
 
@@ -158,8 +163,9 @@ class Trial:
         """The unit of a decision; `None` for one that began when there was no room."""
         unit = self._units.get(name)
         if unit is None and len(self._made) < _OPEN and len(self._units) < _UNITS:
-            unit = self._units[name] = _Unit(event.arm == "candidate", episodic=event.episode is not None)
+            unit = self._units[name] = _Unit(event.arm == "candidate")
             if event.episode is not None:
+                unit.episodic, unit.first = True, event.key not in self._under_way
                 self._end_episode(event.key)
                 self._under_way[event.key] = name
         return unit
@@ -238,9 +244,9 @@ class Trial:
         """Where nothing is expected of what follows: episodes that are over, in the order in which they began.
 
         They count up to where more than a tenth are not over yet, which may have been given up: who sells out early, or
-        cheaply, must not report first.
+        cheaply, must not report first. Those under way when the trial began are no whole ones.
         """
-        units, over, last = list(self._units.values()), 0, 0
+        units, over, last = [unit for unit in self._units.values() if not unit.first], 0, 0
         for number, unit in enumerate(units, start=1):
             over += _is_whole(unit)
             if over >= _WHOLE * number:
