@@ -107,6 +107,25 @@ def test_a_simulation_outlives_a_kill_and_nothing_is_lost_or_doubled(victim: str
     assert (after[0] - before[0], after[1] - before[1]) == (600, 600)
 
 
+def test_a_simulation_that_is_killed_itself_goes_on_under_its_name_as_if_it_never_had_been(quiet: Run) -> None:
+    mishaps = ("--delay", "2", "--loss", "0.05", "--dup", "0.1")
+    arguments = ("--decisions", "600", "--entities", "3", "--seed", "11", "--run", "killed", *mishaps)
+    before = joined(quiet)
+    process = simulate(quiet, *arguments, "--rate", "150")
+    assert quiet.eventually(lambda: joined(quiet)[0] - before[0] >= 200)
+    process.kill()
+    process.communicate()
+    cut = joined(quiet)
+    assert 200 <= cut[0] - before[0] < 600
+    resumed = finished(simulate(quiet, *arguments))
+    after = joined(quiet)
+    assert after[0] - before[0] == 600
+    assert after[1] - before[1] == 600 - resumed["outcomes"]["lost"]
+    again = finished(simulate(quiet, *arguments))
+    assert joined(quiet) == after
+    assert again["earned"] == resumed["earned"]
+
+
 def test_a_simulation_stops_politely_and_says_what_was_earned(quiet: Run) -> None:
     before = joined(quiet)[0]
     process = simulate(quiet, "--decisions", "0", "--rate", "50")
