@@ -131,6 +131,18 @@ def test_a_restart_at_any_place_changes_no_estimate(over: str) -> None:
     assert whole.learn() == broken.stored()
 
 
+def test_the_comparison_of_groups_outlives_restarts_and_finds_nothing_where_the_world_is_right() -> None:
+    whole, broken = Traffic(point(), seed=6), Traffic(point(), seed=6)
+    for count in (600, 333, 400):
+        broken.play(count, lambda _: 1.3)
+        broken.learn()
+    whole.play(1333, lambda _: 1.3)
+    found = whole.learn()
+    assert found == broken.stored()
+    assert {one.covariate for one in found.odds} == {"action", "period"}
+    assert found.doubt == ""
+
+
 def test_an_outcome_told_twice_or_too_late_teaches_nothing_more() -> None:
     traffic = Traffic(point())
     traffic.play(100, lambda _: 1.0)
