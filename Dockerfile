@@ -1,4 +1,5 @@
-# One image for the processes that serve, one (target `adapter`) that also trains. Commands are those used by hand.
+# One image for the processes that serve, one (target `adapter`) that also trains, one (`console`) for those who look.
+# Commands are those used by hand.
 FROM python:3.12-slim AS base
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 WORKDIR /app
@@ -17,6 +18,14 @@ USER trimtab
 WORKDIR /data
 ENTRYPOINT ["trimtab"]
 CMD ["adapter"]
+
+FROM base AS console
+ARG PIP_FLAGS=""
+RUN pip install $PIP_FLAGS -c constraints.txt '.[console]'
+USER trimtab
+WORKDIR /data
+ENTRYPOINT ["trimtab"]
+CMD ["console"]
 
 FROM base AS serve
 ARG PIP_FLAGS=""

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,7 +61,7 @@ from service.routes.predictions import Predictions
 from service.routes.reports import Reports
 from service.routes.series import Series
 from service.routes.system import EVENTS, System
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 NAME = "api"
 FEED = "/v1/feed"
@@ -78,6 +79,8 @@ _HEADERS = [
 """With every answer: nothing here is to be guessed at, framed, or embedded elsewhere."""
 
 _HTTPS_ALONE = ("strict-transport-security", "max-age=31536000")
+
+_log = logging.getLogger(__name__)
 
 LogFactory = Callable[[], Log]
 
@@ -222,7 +225,11 @@ def run(settings: Settings) -> None:
     def make_log() -> Log:
         return RedisLog(connect(url, password), window=settings.window)
 
-    check_reach(settings, make_log())
+    try:
+        check_reach(settings, make_log())
+    except SettingsError as error:
+        # In a container nobody is at the machine before it can be reached: the door is shut until there is a key.
+        _log.warning("%s; until then nobody is answered", error)
     hand_over_quickly()
     app = create(settings, load(settings.manifest), make_log, RedisBlob(connect(url, password)))
     tls = (settings.tls_certificate, settings.tls_key) if settings.tls_certificate and settings.tls_key else None

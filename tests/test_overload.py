@@ -247,5 +247,7 @@ def test_redis_away_for_ten_seconds_under_load_costs_nothing_that_was_acknowledg
         assert ages[-1] > 4
         assert busy.eventually(lambda: client.get("/health/ready").status_code == 200)
         for name, action in acknowledged:
-            assert client.get(f"{PATH}/{name}").json()["action"] == action
+            trace = client.get(f"{PATH}/{name}", params={"key": BODY["key"]})
+            assert trace.status_code == 200, trace.text
+            assert trace.json()["action"] == action
     assert members == busy.members(), "nobody was restarted"

@@ -146,7 +146,9 @@ class Keyring:
         # An unknown name costs the same comparison as a wrong secret.
         right = hmac.compare_digest(digest(secret), _NOBODY if key is None else key.digest)
         if key is None or not right or mark != _MARK or not secret:
-            raise DeniedError(False, "send a valid API key as Authorization: Bearer tt_... (commands take it from TRIMTAB_KEY)")
+            raise DeniedError(
+                False, "send a valid API key as Authorization: Bearer tt_... (commands take it from TRIMTAB_KEY)"
+            )
         if key.expires is not None and now >= key.expires:
             raise DeniedError(False, "this API key has expired or was revoked: ask for a new one")
         return key
