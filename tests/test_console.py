@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from agents.drawing import draw
-from service.console import figures, overview
+from service.console import figures, overview, point
 from service.console.markup import link, plain, seconds, short
 from service.console.orders import champions, orders_of, replay
 from service.console.reader import Reader, Unreachable
@@ -252,7 +252,7 @@ def test_settings_keep_the_console_private(monkeypatch) -> None:
 
 
 def system(**changes: Any) -> dict[str, Any]:
-    point = {
+    priced = {
         "name": "price",
         "world": "pricing",
         "baseline": "rule",
@@ -269,26 +269,59 @@ def system(**changes: Any) -> dict[str, Any]:
         "age_s": 0.1,
         "processes": [],
         "models": [],
-        "points": [point],
+        "points": [priced],
         "jobs": [],
         "feed": [],
     } | changes
 
 
+def unknown(path: str, fresh_s: float) -> None:
+    """Nothing is known yet."""
+
+
 def test_what_is_broken_comes_before_what_is_worth_a_look() -> None:
     calm = system()
-    assert overview.needs(calm) == []
-    assert "Nothing needs you" in overview.attention(calm)
+    assert overview.needs(calm, unknown) == []
+    assert "Nothing needs you" in overview.attention(calm, unknown)
     troubled = system(processes=[{"process": "learner", "age_s": 60.0}])
     troubled["points"][0] |= {"rejected": 3, "error": "no bundle"}
-    assert [need.tone for need in overview.needs(troubled)] == ["bad", "bad", "warn"]
+    assert [need.tone for need in overview.needs(troubled, unknown)] == ["bad", "bad", "warn"]
+
+
+def test_a_world_of_the_wrong_shape_and_a_hold_are_said_first_on_the_overview_and_on_the_point() -> None:
+    loop = {"attention": "a person is needed: no <parameters> fit", "paused": "ana keeps it", "stage": "steady"}
+    asked = []
+
+    def peek(where: str, _: float) -> dict[str, str]:
+        asked.append(where)
+        return loop
+
+    bad, warn = overview.needs(system(), peek)
+    assert asked == ["/v1/points/price/adaptation"]
+    assert (bad.tone, warn.tone) == ("bad", "warn")
+    assert "a person is needed: no &lt;parameters&gt; fit" in bad.what
+    assert "held: ana keeps it" in warn.what
+    shown = point.title(system()["points"][0], loop)
+    assert "a person is needed: no &lt;parameters&gt; fit" in shown
+
+
+def test_a_bandit_is_named_offered_and_never_linked_to_a_bundles_page() -> None:
+    release = RELEASE | {"incumbent": "bandit:offers"}
+    answer = {"release": release, "policies": [], "held": None, "bandits": {"bandit:offers": 1200}}
+    orders = {order.name: order for order in orders_of("price", answer)}
+    assert orders["Promote"].fields["digest"] == {"bandit:offers": "bandit:offers · 1200 rewards"}
+    assert orders["Promote"].body({"digest": "bandit:offers"}) == {"digest": "bandit:offers"}
+    head = point.title(system()["points"][0] | {"release": release}, None)
+    assert "<code>bandit:offers</code> serves" in head
+    assert "/policies/" not in head
+    assert "1,200" in point.policies("price", answer)
 
 
 def test_a_failed_job_is_forgotten_once_one_has_succeeded() -> None:
     failed = {"point": "price", "kind": "train", "state": "failed", "detail": {"error": "too slow"}}
-    assert len(overview.needs(system(jobs=[failed]))) == 1
+    assert len(overview.needs(system(jobs=[failed]), unknown)) == 1
     # The newest job comes first.
-    assert overview.needs(system(jobs=[failed | {"state": "done"}, failed])) == []
+    assert overview.needs(system(jobs=[failed | {"state": "done"}, failed]), unknown) == []
 
 
 def test_an_overview_of_nothing_says_what_to_do() -> None:
@@ -299,9 +332,9 @@ def test_an_overview_of_nothing_says_what_to_do() -> None:
 
 def test_orders_fit_what_stands() -> None:
     bundle = {"digest": "b" * 64, "algo": "ppo", "kind": "network", "role": ""}
-    bare = {"release": RELEASE, "policies": [], "held": None}
+    bare = {"release": RELEASE, "policies": [], "held": None, "bandits": {}}
     assert "Promote" not in [order.name for order in orders_of("price", bare)]
-    full = {"release": RELEASE, "policies": [bundle], "held": {"on": True}}
+    full = {"release": RELEASE, "policies": [bundle], "held": {"on": True}, "bandits": {}}
     orders = {order.name: order for order in orders_of("a/b", full)}
     assert {"Stop", "Roll back", "Mode", "Promote", "Train now", "Release hold"} == set(orders)
     assert orders["Stop"].path == "/v1/policies/a%2Fb/mode"
@@ -361,7 +394,7 @@ def test_everything_of_others_is_escaped() -> None:
     troubled = system(models=[], feed=[{"at": 1.0, "kind": "error", "text": evil, "source": "x"}])
     troubled["points"][0] |= {"name": evil, "error": evil}
     for html in (
-        overview.attention(troubled),
+        overview.attention(troubled, unknown),
         overview.points(troubled, lambda *_: None),
         overview.feed(troubled["feed"]),
     ):
@@ -380,9 +413,9 @@ def test_a_report_is_one_page_without_outside_parts(service) -> None:
         service.post("/v1/decisions/price", {"id": f"d{i}", "context": {"stock": 3, "period": 1}})
         service.post("/v1/decisions/price/outcomes", {"id": f"d{i}", "fields": {"sold": i % 2}})
     service.settle()
-    point, policies = "/v1/points/price", "/v1/policies/price"
-    parts = {name: f"{point}/{name}" for name in ("series", "beliefs", "worth", "adaptation")}
-    parts |= {"system": "/v1/system", "point": point, "report": "/v1/decisions/price/report"}
+    where, policies = "/v1/points/price", "/v1/policies/price"
+    parts = {name: f"{where}/{name}" for name in ("series", "beliefs", "worth", "adaptation")}
+    parts |= {"system": "/v1/system", "point": where, "report": "/v1/decisions/price/report"}
     parts |= {"policies": policies, "releases": f"{policies}/releases"}
     html = report_page({name: service.get(path) for name, path in parts.items()})
     assert "Share of the optimum" in html

@@ -40,8 +40,12 @@ def link(words: str, *parts: str, query: str = "") -> str:
 def short(name: str | None) -> str:
     """A digest by its beginning, any other name as it is."""
     known = name or ""
-    digest = len(known) == 64 and all(letter in "0123456789abcdef" for letter in known)
-    return known[:10] if digest else known
+    return known[:10] if is_digest(known) else known
+
+
+def is_digest(name: str) -> bool:
+    """Whether it names a bundle: a rule, or a bandit, has no page of its own."""
+    return len(name) == 64 and all(letter in "0123456789abcdef" for letter in name)
 
 
 def pill(words: str, tone: str = "", hint: str = "") -> str:

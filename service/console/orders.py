@@ -35,10 +35,11 @@ def orders_of(point: str, policies: Mapping[str, Any]) -> list[Order]:
     base = path("v1", "policies", point)
     release = policies["release"]
     serving = short(release["incumbent"]) or "the rule"
-    bundles = {
+    servable = {
         one["digest"]: f"{short(one['digest'])} · {one['algo'] or one['kind']} {one['role']}"
         for one in policies["policies"]
     }
+    servable |= {name: f"{name} · {rewards} rewards" for name, rewards in policies["bandits"].items()}
     held = policies["held"]
     modes = sorted(MODES, key=lambda name: name != release["mode"])
     nothing: Mapping[str, Mapping[str, str]] = {}
@@ -71,14 +72,14 @@ def orders_of(point: str, policies: Mapping[str, Any]) -> list[Order]:
             "Mode",
             f"The point is served in another mode; {serving} is the incumbent now.",
             f"{base}/mode",
-            {"mode": {name: name for name in modes}, "digest": {"": "as it is", **bundles}},
+            {"mode": {name: name for name in modes}, "digest": {"": "as it is", **servable}},
             _chosen,
         ),
         Order(
             "Promote",
-            f"The bundle serves every request, live, instead of {serving}.",
+            f"It serves every request, live, instead of {serving}.",
             f"{base}/promote",
-            {"digest": bundles},
+            {"digest": servable},
             _chosen,
         ),
         Order(

@@ -14,6 +14,7 @@ from service.console.markup import (
     link,
     mode,
     nothing,
+    path,
     percent,
     pill,
     seconds,
@@ -41,11 +42,11 @@ class Need(NamedTuple):
     what: str
 
 
-def needs(system: Answer) -> list[Need]:
+def needs(system: Answer, peek: Peek) -> list[Need]:
     """What needs a person, the most pressing first."""
     found = [_silent(process) for process in system["processes"] if process["age_s"] > SILENT_S]
     for point in system["points"]:
-        found += _point_needs(point)
+        found += _point_needs(point) + _loop_needs(point["name"], peek(_loop(point["name"]), _LOOK_S))
     for model in system["models"]:
         found += _model_needs(model)
     failed = {job["point"]: job for job in reversed(system["jobs"]) if job["state"] in ("failed", "done")}
@@ -74,6 +75,18 @@ def _point_needs(point: Answer) -> list[Need]:
     return found
 
 
+def _loop(point: str) -> str:
+    return path("v1", "points", point, "adaptation")
+
+
+def _loop_needs(point: str, loop: Answer | None) -> list[Need]:
+    if loop is None:
+        return []
+    name = link(point, "points", point)
+    found = [Need("bad", f"{name}: {text(loop['attention'])}.")] if loop["attention"] else []
+    return found + ([Need("warn", f"{name} is held: {text(loop['paused'])}.")] if loop["paused"] else [])
+
+
 def _model_needs(model: Answer) -> list[Need]:
     name = link(model["name"], "models", model["name"])
     found = []
@@ -88,9 +101,9 @@ def _model_needs(model: Answer) -> list[Need]:
     return found
 
 
-def attention(system: Answer) -> str:
+def attention(system: Answer, peek: Peek) -> str:
     """What needs a person, as HTML; a calm line where nothing does."""
-    found = needs(system)
+    found = needs(system, peek)
     if not found:
         return "<div class='calm'><i></i>Nothing needs you. Everything that can go on by itself does.</div>"
     rows = "".join(f"<li class={need.tone}><i></i><span>{need.what}</span></li>" for need in found)
@@ -110,7 +123,7 @@ def _point(point: Answer, peek: Peek) -> str:
     series = peek(f"/v1/points/{name}/series?buckets=48&span=3600", _SPARK_S)
     beliefs = peek(f"/v1/points/{name}/beliefs", _LOOK_S)
     worth = peek(f"/v1/points/{name}/worth", 60.0)
-    loop = peek(f"/v1/points/{name}/adaptation", _LOOK_S)
+    loop = peek(_loop(name), _LOOK_S)
     serving = release["incumbent"] if release["mode"] not in ("off", "apprentice") else None
     stage = loop["stage"] if loop else "steady"
     pills = mode(release["mode"]) + (pill(stage, "warn", "where the adaptation loop is") if stage != "steady" else "")

@@ -19,6 +19,7 @@ from service.console.markup import (
     code,
     facts,
     figure,
+    is_digest,
     link,
     listing,
     mode,
@@ -58,21 +59,24 @@ def title(view: Answer, loop: Answer | None) -> str:
     if release["mode"] in ("off", "apprentice") or not release["incumbent"]:
         serving = f"the rule {code(view['baseline'])} serves"
     else:
-        serving = f"bundle {_policy(view['name'], release['incumbent'])} serves"
+        kind = "bundle " if is_digest(release["incumbent"]) else ""
+        serving = f"{kind}{_policy(view['name'], release['incumbent'])} serves"
     if release["candidate"]:
         share = f" to {percent(release['share'], 0)} of the units" if release["mode"] == "canary" else ""
         serving += f", candidate {_policy(view['name'], release['candidate'])} is on trial{share}"
     stage = loop["stage"] if loop else ""
     shown = pill(stage, "" if stage == "steady" else "warn", "where the adaptation loop is") if stage else ""
     paused = pill(f"held: {loop['paused']}", "bad") if loop and loop["paused"] else ""
+    needed = f"<p class=needed>{text(loop['attention'])}</p>" if loop and loop["attention"] else ""
     return (
         f"<div class=title><h1>{text(view['name'])}</h1>{mode(release['mode'])}{shown}{paused}"
-        f"<p class=soft>{serving} · {text(MODES[release['mode']])} · world {text(view['world'])}</p></div>"
+        f"<p class=soft>{serving} · {text(MODES[release['mode']])} · world {text(view['world'])}</p>{needed}</div>"
     )
 
 
-def _policy(point: str, digest: str) -> str:
-    return link(short(digest), "policies", point, digest)
+def _policy(point: str, name: str) -> str:
+    """A bundle with a link to its page, a bandit by its name."""
+    return link(short(name), "policies", point, name) if is_digest(name) else code(name)
 
 
 def strip(view: Answer, report: Answer | None, beliefs: Answer, worth: Answer | None) -> str:
@@ -161,10 +165,14 @@ def releases(point: str, answer: Answer) -> str:
 
 
 def policies(point: str, answer: Answer) -> str:
-    """The bundles of the point."""
+    """The bundles of the point, and its bandits."""
+    learned = "".join(
+        f"<p class=soft>{code(name)} has learned from {whole(rewards)} rewards.</p>"
+        for name, rewards in answer["bandits"].items()
+    )
     if not answer["policies"]:
         words = f"No bundle is registered: press Train now, or {code(f'trimtab train … --register {point}')}."
-        return card("Bundles", nothing(words))
+        return card("Bundles", nothing(words) + learned)
     rows = [
         [
             _policy(point, one["digest"])
@@ -176,7 +184,8 @@ def policies(point: str, answer: Answer) -> str:
         ]
         for one in answer["policies"][:30]
     ]
-    return card("Bundles", table(("bundle", "made by", "steps", "below the optimum", "registered"), rows, left=2))
+    bundles = table(("bundle", "made by", "steps", "below the optimum", "registered"), rows, left=2)
+    return card("Bundles", bundles + learned)
 
 
 def _gap(metrics: Mapping[str, float]) -> str:

@@ -7,7 +7,7 @@ from nicegui import ui
 
 from service.console import point
 from service.console.hands import Hands
-from service.console.markup import path
+from service.console.markup import is_digest, path
 from service.console.orders import orders_of
 from service.console.pages import Sheet
 from service.console.reader import SYSTEM
@@ -68,8 +68,10 @@ class PointSheet:
             self._reader.get(self._base, 60.0),
         )
         past = releases["releases"]
-        served = [one[role] for one in past[:_RIVALS] for role in ("incumbent", "candidate") if one[role]]
-        names = list(dict.fromkeys(["baseline", *served]))[:_RIVALS]
+        served = [one[role] for one in past[:_RIVALS] for role in ("incumbent", "candidate")]
+        # What is lost to the optimum is known of bundles and the rule; a bandit has no fixed answer to reckon it from.
+        bundles = [name for name in served if name and is_digest(name)]
+        names = list(dict.fromkeys(["baseline", *bundles]))[:_RIVALS]
         worth = self._reader.peek(f"{self._base}/worth?policies={','.join(names)}", 60.0)
         report = self._reader.peek(self._report, 120.0)
         outcomes = "<div class='card wait'></div>" if report is None else point.outcomes(report)

@@ -56,7 +56,7 @@ async def _overview(sheet: Sheet) -> None:
     reader = sheet.session.reader
 
     async def needs() -> str:
-        return overview.attention(await reader.get(SYSTEM))
+        return overview.attention(await reader.get(SYSTEM), reader.peek)
 
     async def points() -> str:
         return overview.points(await reader.get(SYSTEM), reader.peek)
