@@ -130,7 +130,7 @@ class Value:
     """What one policy earned in one arm: counts of decisions, sums over those with a reward.
 
     ``reward`` and ``squares`` sum over rewarded decisions, ``default`` over defaulted ones, which no learner may use.
-    The wait of ``closed`` decisions is over. ``earned`` sums over the ``settled`` ones, whose reward may be set beside
+    The wait of ``unheard`` ones ended without an outcome, whether or not there is a default. ``earned`` sums over the ``settled`` ones, whose reward may be set beside
     defaults: where there is a default, those that are closed, since good outcomes that come at once would else stand
     for all that are still open; where there is none, all rewarded ones.
     """
@@ -142,9 +142,14 @@ class Value:
     reward: float = 0.0
     squares: float = 0.0
     default: float = 0.0
-    closed: int = 0
+    unheard: int = 0
     settled: int = 0
     earned: float = 0.0
+
+    @property
+    def pending(self) -> int:
+        """Decisions that still wait for their first outcome."""
+        return self.decisions - self.rewarded - self.unheard
 
     @property
     def mean(self) -> float | None:
@@ -333,11 +338,11 @@ class PointLearner:
         elif waiting.reward is not None:
             standing = Standing("rewarded", waiting.reward, waiting.outcomes, closed=True)
             known = self.spec.default is not None
-            self._count(waiting, closed=1, settled=int(known), earned=waiting.reward if known else 0.0)
+            self._count(waiting, settled=int(known), earned=waiting.reward if known else 0.0)
         else:
             standing = Standing("defaulted", self.spec.default, closed=True)
             known = self.spec.default is not None
-            self._count(waiting, closed=1, defaulted=int(known), default=self.spec.default or 0.0)
+            self._count(waiting, unheard=1, defaulted=int(known), default=self.spec.default or 0.0)
         self.settled += 1
         self._closed.put(name, _Closed(waiting.policy, waiting.arm, standing))
         return self._show(name, bare_id(name), standing)
@@ -446,11 +451,12 @@ class PointLearner:
 
 def _whole(value: Value) -> Value:
     """A value of before there were settled decisions: all that had a reward were taken for settled."""
-    if hasattr(value, "earned"):
+    if hasattr(value, "unheard"):
         return value
     known = {name: getattr(value, name) for name in ("decisions", "rewarded", "defaulted", "late", "reward", "squares")}
-    closed = value.rewarded + value.defaulted
-    return Value(**known, default=value.default, closed=closed, settled=value.rewarded, earned=value.reward)
+    return Value(
+        **known, default=value.default, unheard=value.defaulted, settled=value.rewarded, earned=value.reward
+    )
 
 
 def point_fold(

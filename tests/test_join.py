@@ -92,7 +92,7 @@ def test_a_default_enters_value_reports_and_nothing_else() -> None:
     stream(decided("a", at=0.0), decided("b", at=1.0), outcome("b", 4.0, at=2.0))
     assert stream(Ticked(at=100.0))[0] == Settled(id="a", state="defaulted", reward=-1.0, closed=True)
     value = stream.learner.values["p", ""]
-    assert (value.reward, value.default, value.rewarded, value.defaulted, value.closed) == (4.0, -1.0, 1, 1, 2)
+    assert (value.reward, value.default, value.rewarded, value.defaulted, value.unheard) == (4.0, -1.0, 1, 1, 1)
     assert value.mean == 1.5
     assert stream.learner.learned == 1
 
@@ -101,17 +101,19 @@ def test_without_a_default_a_missing_outcome_has_no_value() -> None:
     stream = Stream(PointLearner(OutcomeSpec(wait=60.0)))
     stream(decided("a", at=0.0))
     assert stream(Ticked(at=100.0)) == [Settled(id="a", state="defaulted", reward=None, closed=True)]
-    assert stream.learner.values["p", ""].mean is None
+    value = stream.learner.values["p", ""]
+    assert (value.mean, value.defaulted, value.pending) == (None, 0, 0)
 
 
 def test_where_there_is_a_default_a_mean_waits_for_those_that_are_still_open() -> None:
     stream = Stream(PointLearner(OutcomeSpec(wait=60.0, default=0.0)))
     stream(*(decided(f"d{number}", at=0.0) for number in range(4)), outcome("d0", 8.0, at=1.0))
-    assert stream.learner.values["p", ""].mean is None
+    value = stream.learner.values["p", ""]
+    assert (value.mean, value.pending) == (None, 3)
     stream(decided("e", at=30.0), outcome("e", 5.0, at=31.0), Ticked(at=60.0))
     value = stream.learner.values["p", ""]
     assert value.mean == 2.0
-    assert (value.decisions, value.closed, value.rewarded) == (5, 4, 2)
+    assert (value.decisions, value.pending, value.rewarded) == (5, 0, 2)
 
 
 def test_without_a_default_a_mean_is_over_what_was_rewarded() -> None:
@@ -140,7 +142,7 @@ def test_snapshots_of_before_there_were_settled_decisions_are_read() -> None:
         object.__setattr__(old, name, number)
     for name, number in {"reward": 4.0, "squares": 16.0, "default": 0.0}.items():
         object.__setattr__(old, name, number)
-    assert _whole(old) == Value(3, 1, 1, 0, 4.0, 16.0, 0.0, closed=2, settled=1, earned=4.0)
+    assert _whole(old) == Value(3, 1, 1, 0, 4.0, 16.0, 0.0, unheard=1, settled=1, earned=4.0)
 
 
 def test_outcomes_may_overtake_their_decision() -> None:

@@ -330,7 +330,7 @@ class Serving:
         )
         number = learner.place.number
         progress = _measured(store, partition, progress, number)
-        pending = sum(value.decisions - value.closed for value in learner.values.values())
+        pending = sum(value.pending for value in learner.values.values())
         beliefs = estimates_in(learner)
         past = with_belief(old.past, self._clock(), beliefs.pooled)
         bandits = bandits_in(point, sealed_parts(store.log, partition, self._secret)) if point.spec.bandits else {}
