@@ -45,7 +45,7 @@ from service.http.protocol import Quick
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
 from service.manifest import Manifest, load
-from service.outside.redis_state import Doubt, look
+from service.outside.redis_state import Checkup, Found, look
 from service.routes.audit import Audit
 from service.routes.bandits import Bandits
 from service.routes.beliefs import Beliefs
@@ -135,7 +135,7 @@ def create(
         watch=watch,
         door=door,
         secret=drawing_key(secret),
-        doubt=_doubt(settings),
+        checkup=_checkup(settings),
         clock=clock,
     )
     app = application(api)
@@ -144,12 +144,12 @@ def create(
     return app
 
 
-def _doubt(settings: Settings) -> Callable[[], str]:
-    """What is wrong with the settings' own Redis."""
+def _checkup(settings: Settings) -> Callable[[], list[Found]]:
+    """How the settings' own Redis is."""
     if settings.redis is None:
-        return str
+        return list
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
-    return Doubt(partial(look, settings.redis, password))
+    return Checkup(partial(look, settings.redis, password))
 
 
 def _noting(store: StoreThread) -> Callable[[Action], Awaitable[Sealed]]:

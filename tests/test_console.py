@@ -11,6 +11,7 @@ import pytest
 
 from agents.drawing import draw
 from service.console import figures, overview, point
+from service.console import system as system_page
 from service.console.markup import link, plain, seconds, short
 from service.console.orders import champions, orders_of, replay
 from service.console.reader import Reader, Unreachable
@@ -328,6 +329,18 @@ def test_an_overview_of_nothing_says_what_to_do() -> None:
     empty = system(points=[])
     assert "PUT /v1/points/NAME" in overview.points(empty, lambda *_: None)
     assert "PUT /v1/models/NAME" in overview.models(empty, lambda *_: None)
+
+
+def test_what_redis_lacks_is_shown_with_its_cure() -> None:
+    checks = [
+        {"name": "writes", "ok": True, "text": "accepted"},
+        {"name": "memory", "ok": False, "text": "full: raise <maxmemory>"},
+    ]
+    html = system_page.store({"checks": checks})
+    assert html.count("well") == 1
+    assert html.count("mend") == 1
+    assert "raise &lt;maxmemory&gt;" in html
+    assert "own memory" in system_page.store({"checks": []})
 
 
 def test_orders_fit_what_stands() -> None:

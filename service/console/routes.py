@@ -244,6 +244,9 @@ async def _system(sheet: Sheet) -> None:
     async def processes() -> str:
         return system.processes(await reader.get(SYSTEM))
 
+    async def store() -> str:
+        return system.store(await reader.get("/v1/system/store", 5.0))
+
     async def learners() -> str:
         return system.learners(await reader.get(SYSTEM))
 
@@ -261,6 +264,7 @@ async def _system(sheet: Sheet) -> None:
         sheet.region(strip, 1.0)
         sheet.region(processes, 1.0)
         with ui.element("div").classes("grid"):
+            sheet.region(store, 5.0)
             sheet.region(learners, 2.0)
             sheet.region(counted, 5.0)
         sheet.region(jobs, 2.0)

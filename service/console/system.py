@@ -92,6 +92,17 @@ def _doing(detail: Mapping[str, Any]) -> str:
     return f"{code(str(detail.get('job', '')))} {percent(detail['progress'])}" if "progress" in detail else "–"
 
 
+def store(answer: Answer) -> str:
+    """How the store is: what keeps it from keeping what it acknowledges, with the cure."""
+    rows = [
+        [text(one["name"]), pill("well", "good") if one["ok"] else pill("mend", "bad"), text(one["text"])]
+        for one in answer["checks"]
+    ]
+    if not rows:
+        return card("Redis", nothing("The service keeps its log in its own memory: it ends with the process."))
+    return card("Redis", table(("what", "state", "says"), rows, left=3))
+
+
 def learners(system: Answer) -> str:
     """How far every learner is."""
     rows = [

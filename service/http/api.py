@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from service.access.watch import Watch
@@ -45,7 +45,7 @@ class Api:
         watch: Knows which keys are good.
         door: Lets requests in.
         secret: Key of the draws; the same for all replicas, so that they answer alike.
-        doubt: Says what the store lacks, empty where that is nothing.
+        checkup: Looks into the store: each thing's name, whether it is well, and how it is, with the cure.
         clock: Seconds since the epoch.
         new_id: Makes ids for what comes without one.
     """
@@ -59,7 +59,7 @@ class Api:
     watch: Watch
     door: Door
     secret: bytes
-    doubt: Callable[[], str] = str
+    checkup: Callable[[], Sequence[tuple[str, bool, str]]] = tuple
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = field(default_factory=Ids)
 

@@ -46,8 +46,8 @@ def look(url: str, password: str | None) -> list[Found]:
         return [Found("address", False, f"TRIMTAB_REDIS is no address ({error}): such as redis://host:6379/0")]
 
 
-class Doubt:
-    """Says why the store does not answer, looked up at most once in a while however often it is asked.
+class Checkup:
+    """What `look` found of one server, looked up at most once in a while however often it is asked.
 
     Args:
         look: As `look`, of one server.
@@ -56,14 +56,14 @@ class Doubt:
     def __init__(self, look: Callable[[], list[Found]], every_s: float = 2.0) -> None:
         self._look, self._every_s = look, every_s
         self._at = float("-inf")
-        self._said = ""
+        self._found: list[Found] = []
 
-    def __call__(self) -> str:
-        """The troubles in one sentence each; empty where the server has none."""
+    def __call__(self) -> list[Found]:
+        """Everything that was looked at, with what is wrong."""
         if time.monotonic() - self._at > self._every_s:
             self._at = time.monotonic()
-            self._said = "; ".join(found.text for found in self._look() if not found.ok)
-        return self._said
+            self._found = self._look()
+        return self._found
 
 
 def _version(info: Mapping[str, Any]) -> Found:

@@ -64,7 +64,11 @@ class ModelView(Struct, frozen=True):
 
 
 class ValueView(Struct, frozen=True):
-    """What one policy has earned in one arm; `mean` is per decision that has its reward."""
+    """What one policy has earned in one arm; `mean` is per decision that is settled.
+
+    Where a decision without outcomes earns a default, one is settled when its wait is over: good outcomes that come at
+    once would else stand for all that are still open.
+    """
 
     policy: str
     arm: str
@@ -101,6 +105,20 @@ class SystemAnswer(Struct, frozen=True):
     feed: list[Note]
 
 
+class Check(Struct, frozen=True):
+    """One thing of the store: `text` says how it is, and the cure where it is not `ok`."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+class StoreAnswer(Struct, frozen=True):
+    """How the store is; no checks where it is this process's own memory."""
+
+    checks: list[Check]
+
+
 class System:
     """The handlers of everything that is about the service itself."""
 
@@ -123,7 +141,8 @@ class System:
         return reply(Health("ready"))
 
     async def _not_ready(self, said: str) -> ProblemError:
-        why = await asyncio.to_thread(self._api.doubt)
+        found = await asyncio.to_thread(self._api.checkup)
+        why = "; ".join(text for _, ok, text in found if not ok)
         return ProblemError("unavailable", f"{said}: {why}." if why else f"{said}.", headers={"Retry-After": "1"})
 
     async def metrics(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
@@ -162,6 +181,11 @@ class System:
                 feed=[note for _, note in served.notes],
             )
         )
+
+    async def store(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
+        """What the store lacks to keep what it acknowledges; looked at every two seconds at most."""
+        found = await asyncio.to_thread(self._api.checkup)
+        return reply(StoreAnswer([Check(*one) for one in found]))
 
     async def page(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
         """The status page."""
@@ -214,6 +238,7 @@ class System:
         away: tuple[Kind, ...] = ("unavailable",)
         return [
             Operation("GET", "/v1/system", "Look at everything", self.system, SystemAnswer, scope="read"),
+            Operation("GET", "/v1/system/store", "Look into the store", self.store, StoreAnswer, scope="read"),
             Operation("GET", "/health/live", "Is it alive?", self.live, Health, limited=False, scope="none"),
             Operation(
                 "GET", "/health/ready", "Is it ready?", self.ready, Health, limited=False, problems=away, scope="none"
