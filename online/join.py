@@ -130,9 +130,9 @@ class Value:
     """What one policy earned in one arm: counts of decisions, sums over those with a reward.
 
     ``reward`` and ``squares`` sum over rewarded decisions, ``default`` over defaulted ones, which no learner may use.
-    The wait of ``unheard`` ones ended without an outcome, whether or not there is a default. ``earned`` sums over the ``settled`` ones, whose reward may be set beside
-    defaults: where there is a default, those that are closed, since good outcomes that come at once would else stand
-    for all that are still open; where there is none, all rewarded ones.
+    The wait of ``unheard`` ones ended without an outcome, whether or not there is a default. ``earned`` sums over the
+    ``settled`` ones, whose reward may be set beside defaults: where there is a default, those whose wait is over, since
+    good outcomes that come at once would else stand for all that are still open; where there is none, all rewarded ones.
     """
 
     decisions: int = 0
@@ -454,9 +454,7 @@ def _whole(value: Value) -> Value:
     if hasattr(value, "unheard"):
         return value
     known = {name: getattr(value, name) for name in ("decisions", "rewarded", "defaulted", "late", "reward", "squares")}
-    return Value(
-        **known, default=value.default, unheard=value.defaulted, settled=value.rewarded, earned=value.reward
-    )
+    return Value(**known, default=value.default, unheard=value.defaulted, settled=value.rewarded, earned=value.reward)
 
 
 def point_fold(
