@@ -132,7 +132,8 @@ class Value:
     ``reward`` and ``squares`` sum over rewarded decisions, ``default`` over defaulted ones, which no learner may use.
     The wait of ``unheard`` ones ended without an outcome, whether or not there is a default. ``earned`` sums over the
     ``settled`` ones, whose reward may be set beside defaults: where there is a default, those whose wait is over, since
-    good outcomes that come at once would else stand for all that are still open; where there is none, all rewarded ones.
+    good outcomes that come at once would else stand for all that are still open; where there is none,
+    all rewarded ones.
     """
 
     decisions: int = 0
