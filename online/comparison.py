@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from scipy import stats  # type: ignore[import-untyped]
 
@@ -75,7 +74,8 @@ def _errors(level: float, power: float) -> float:
     return float(stats.t.ppf(1.0 - level, BLOCKS - 1) + stats.t.ppf(power, BLOCKS - 1))
 
 
-class Announcement(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Announcement:
     """What a comparison of so many rivals promises.
 
     Attributes:

@@ -67,6 +67,9 @@ def test_challengers_learn_from_the_same_labels_and_the_better_one_is_found(star
     comparison = described["comparison"]
     # The first label of all met no prediction, since nothing had been learned: it is not compared.
     assert (comparison["labels"], comparison["announced"], comparison["switches"]) == (49, 200, [])
+    promise = comparison["promise"]
+    assert (promise["rivals"], promise["level"]) == (2, 0.0125)
+    assert promise["difference"] == pytest.approx(0.0798, abs=1e-4)
     assert again(start_service, MANIFEST).get(LEARNS) == described
 
 
