@@ -150,6 +150,7 @@ def test_forecasts_are_compared_with_the_season_before(manifest: Path, capsys: p
         ({"html": Path("a.png")}, "ending in .html"),
         ({"plot": Path("nowhere/a.png")}, "folder that exists"),
         ({"season": 12}, "forecasting"),
+        ({"label_delay": "7d"}, "--at"),
     ],
 )
 def test_what_cannot_be_is_refused(

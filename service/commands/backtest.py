@@ -64,6 +64,8 @@ def run(
         if season is not None and spec.task != "forecasting":
             raise UsageError(f"--season is for forecasting models, and {model} does {spec.task}")
         delay = _delay(label_delay, label_probability, seed)
+        if delay.seconds and at is None:
+            raise UsageError(f"--label-delay {label_delay}: name the column of the time with --at, or give 100rows")
         total = count_of(data)
         _check_changes(changes, total, data)
         options = [label, at, label_delay, label_probability, seed, restart_at]
@@ -93,7 +95,7 @@ def run(
     found = {"model": model, "data": data, "log": log, **_summary(result), **_against(spec, result, changes)}
     if spec.challengers:
         plan = spec.comparison
-        found["comparison"] = {"labels": plan.labels, **plan.announcement(len(spec.challengers))._asdict()}
+        found["comparison"] = {"labels": plan.labels, **asdict(plan.announcement(len(spec.challengers)))}
     if html is not None:
         facts = {**result.metrics, **result.baseline, **result.counts}
         html.write_text(pictures.page(f"{model} on {data}", facts, result, changes))
