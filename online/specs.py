@@ -119,7 +119,7 @@ def model_spec(name: str, mapping: Mapping[str, Any]) -> ModelSpec:
         SpecError: Something in it cannot be; the path names where, such as ``models.churn.pipeline[1].optimizer.lr``.
     """
     path = f"models.{name}"
-    known = [item.name for item in fields(ModelSpec) if item.name not in ("name", "source")]
+    known = [item.name for item in fields(ModelSpec) if item.name not in ("name", "signals", "source")]
     for given in mapping:
         if given not in known:
             raise SpecError(f"{path}.{given}", mapping[given], f"a field of a model: {', '.join(known)}")

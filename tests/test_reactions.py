@@ -118,6 +118,7 @@ def test_the_cool_down_is_declared_with_the_model() -> None:
         ({"comparison": {"switch": "always"}}, "comparison.switch"),
         ({"label_budget": 0}, "label_budget"),
         ({"search": 3}, "search"),
+        ({"signals": {"error": "score"}}, "signals"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_path(table: dict[str, Any], path: str) -> None:
