@@ -120,13 +120,15 @@ def resolve(name: object, path: str) -> type:
 
 
 def _nearest(name: str) -> str:
-    module = name.partition(".")[0]
-    if module not in MODULES:
+    prefix, *steps = name.split(".")[:-1] or [name]
+    if prefix not in MODULES:
         return "<module>.<class>, where the module is one of " + ", ".join(sorted(MODULES))
-    names = getattr(api, module).__all__
-    return ", ".join(
-        f"{module}.{known}" for known in names if inspect.isclass(getattr(getattr(api, module), known, None))
-    )
+    module = getattr(api, prefix)
+    for step in steps:
+        if step not in module.__all__ or not inspect.ismodule(getattr(module, step)):
+            break
+        prefix, module = f"{prefix}.{step}", getattr(module, step)
+    return ", ".join(f"{prefix}.{known}" for known in module.__all__ if inspect.isclass(getattr(module, known, None)))
 
 
 def component(table: object, path: str, prefix: str = "") -> Component:

@@ -216,6 +216,13 @@ def test_nothing_else_can_be_reached(name: Any) -> None:
         resolve(name, "p")
 
 
+def test_a_wrong_name_is_told_those_of_its_own_module() -> None:
+    with pytest.raises(ComponentError, match=r"drift\.binary\.HDDMA"):
+        resolve("drift.binary.HDDM_A", "p")
+    with pytest.raises(ComponentError, match=r"drift\.ADWIN"):
+        resolve("drift.nothing.ADWIN", "p")
+
+
 def test_code_cannot_come_as_an_argument() -> None:
     with pytest.raises(ComponentError):
         component({"use": "compose.TargetTransformRegressor", "func": eval, "inverse_func": "exp"}, "p")
