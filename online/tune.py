@@ -175,6 +175,8 @@ def tune(
             f"{len(rows)} rows with a share of {held_out} held out; allowed are {BLOCKS} or more on each side"
         )
     searched, alone = rows[:cut], _alone(spec)
+    for path in space:
+        placed(alone.source, path, None)
     settings, score, done = _search(alone, space, searched, trials, seed, told)
     best = _with(alone, settings)
     useless, redundant = judge_features(best, searched) if features else ((), ())

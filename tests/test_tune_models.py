@@ -130,6 +130,8 @@ def test_paths_that_lead_nowhere_and_settings_that_cannot_be_are_refused() -> No
     for path in ("pipeline[7].lr", "nothing.lr", "pipeline.lr", "task.x"):
         with pytest.raises(TuneError, match="leads nowhere"):
             placed({"task": "binary", "pipeline": PIPELINE}, path, 1)
+    with pytest.raises(TuneError, match="leads nowhere"):
+        tune(spec(), {"pipeline[7].lr": Choice(1.0, 2.0)}, rows(200), trials=1, features=False)
     with pytest.raises(TuneError, match="cannot be"):
         tune(spec(), {"pipeline[1].optimizer.speed": Choice(1.0, 2.0)}, rows(200), trials=2, features=False)
     with pytest.raises(TuneError, match="20 or more on each side"):
