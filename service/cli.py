@@ -421,6 +421,25 @@ def archive(
 
 
 @app.command()
+def recipe(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME_OR_FOLDER", help="One of the list, or a copy that you changed.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the recipes; so does no name at all.")] = False,
+    into: Annotated[Path | None, typer.Option(help="Copy it into this folder, for you to change, instead.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; one of its name if left out.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Your own rows with the same columns: CSV, Parquet, ..")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve it at the end, until Ctrl-C.")] = False,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 takes any free one.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Play an application from its data to a running service, with a report of how good it is."""
+    name = None if list_ else name
+    do("recipe", name=name, into=into, out=out, data=data, seed=seed, serve=serve, port=port, as_json=json)
+
+
+@app.command()
 def doctor(
     data: Data = None,
     manifest: ManifestFile = None,

@@ -3,9 +3,10 @@
 import importlib.util
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.text import Text
@@ -59,8 +60,9 @@ def run(
     port: int | None,
     tls: tuple[Path | None, Path | None],
     console: bool,
+    others: Mapping[str, list[str]] = MappingProxyType({}),
 ) -> int:
-    """Run the service until Ctrl-C."""
+    """Run the service until Ctrl-C; `others` are commands that are played against it, by name."""
     screen = Screen()
     if demo and manifest is None:
         manifest = demo_manifest()
@@ -71,7 +73,7 @@ def run(
         given = {"manifest": manifest, "data": data, "port": port, "tls_certificate": certificate, "tls_key": key}
         settings = environment.read(window=window, **given)
         _require(settings.manifest)
-        guests = {_SHOP: shop(_RATE)} if demo else {}
+        guests = {_SHOP: shop(_RATE)} if demo else dict(others)
         if console:
             guests |= _console(screen)
         return up(settings, Plan(guests, lambda running: _watch(running, screen)), screen)
