@@ -1,10 +1,13 @@
 """The manifest: what is declared is what is served, and every mistake is named by its place."""
 
 import copy
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from agents.policy import Exploration
+from online.specs import ModelSpec
 from service.deciding.points import Point
 from service.manifest import Manifest, ManifestError, load, parse
 
@@ -135,3 +138,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, said):
 
 def test_an_empty_manifest_serves_nothing():
     assert parse({}) == Manifest()
+
+
+def test_the_page_of_the_manifest_has_every_field_of_a_model() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "manifest.md").read_text()
+    table = page.partition("## `[models.NAME]`")[2].partition("\n### ")[0]
+    shown = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}
+    assert shown == {field.name for field in fields(ModelSpec)} - {"name", "signals", "source"}
