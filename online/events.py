@@ -65,6 +65,19 @@ class Labelled(_Event, frozen=True, tag="labelled/1"):
     at: float | None = None
 
 
+class Forecast(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a prediction model foretold of one entry of an observation.
+
+    ``entry`` is the last one that the model had seen. ``instead`` says why there was none; ``value`` is then what stood
+    in for it, ``None`` for the live estimate.
+    """
+
+    model: str
+    value: float | None
+    entry: str = ""
+    instead: str = ""
+
+
 class Decided(_Event, frozen=True, tag="decided/1"):
     """A decision with everything needed to answer it again, audit it and learn from it.
 
@@ -73,7 +86,7 @@ class Decided(_Event, frozen=True, tag="decided/1"):
     another. ``propensity`` is the probability of that action, every random choice on the way included;
     ``probabilities`` the whole vector given the arm. ``draw`` is the uniform that chose, ``policy`` a bundle's digest
     or a baseline's name, ``baseline`` the index that the baseline would have taken. ``deferred`` decisions count once
-    they are activated.
+    they are activated. ``forecasts`` are the entries of context and estimates that models were asked for.
     """
 
     id: str
@@ -95,6 +108,7 @@ class Decided(_Event, frozen=True, tag="decided/1"):
     baseline: int | list[int] | None = None
     draw: float | list[float] | None = None
     deferred: bool = False
+    forecasts: dict[str, Forecast] | None = None
 
 
 class Rewarded(_Event, frozen=True, tag="rewarded/1"):

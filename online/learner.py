@@ -116,6 +116,10 @@ class ModelLearner:
         """The model's answer now; changes nothing. Raises `FeatureError`."""
         return self._model.predict(key, features, self.place.now)
 
+    def knows(self, key: str | None) -> bool:
+        """Whether anything was learned that speaks for a key."""
+        return self._model.knows(key)
+
     def apply(self, entry: Entry) -> list[Report]:
         """Change the state by an entry; what there is to say about it.
 

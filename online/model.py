@@ -139,6 +139,10 @@ class Model:
             raise FeatureError("*", dict(features), f"what the pipeline takes ({_said(error)})") from error
         return Prediction(guess.value, _by_name(guess.probabilities), guess.score)
 
+    def knows(self, key: str | None) -> bool:
+        """Whether anything was learned that speaks for a key."""
+        return self.state.learned > 0 and (self.state.pool is not None or self._find(key) is not None)
+
     def look_back(self, key: str | None, at: float, checked: dict[str, Any]) -> None:
         """Add the declared figures of earlier events to the features of a case."""
         if self._hindsight:

@@ -24,6 +24,7 @@ from online.reading import SpecError
 from online.sources import SourceSpec
 from online.specs import ModelSpec, model_spec
 from service.deciding.releases import Mode
+from service.forecast_specs import ForecastSpec, ForecastTable, check_forecasts, forecast_specs
 from service.http.decoding import explain
 from service.http.problems import Fault, shown
 
@@ -94,6 +95,7 @@ class PointSpec:
         mode: What serves until the first release says otherwise.
         bandits: Those that learn from this point's rewards, and may serve it.
         informative: Whether what the exploration costs is spent on what teaches most about the world's parameters.
+        forecasts: Entries of the observation that prediction models foretell, by name.
         baseline: Name of the rule (or of one of the bandits: `bandit:NAME`) that serves where no bundle does, or the
             value of a fixed action.
     """
@@ -111,6 +113,7 @@ class PointSpec:
     adapt: AdaptSpec = AdaptSpec()
     bandits: Mapping[str, BanditSpec] = field(default_factory=dict)
     informative: bool = False
+    forecasts: Mapping[str, ForecastSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,7 @@ class _PointTable(_Table, frozen=True):
     gate: _GateTable = _GateTable()
     adapt: _AdaptTable = _AdaptTable()
     bandits: list[str] = []
+    forecasts: dict[str, ForecastTable] = {}
 
 
 class _Root(_Table, frozen=True):
@@ -216,13 +220,23 @@ def parse(mapping: Mapping[str, Any]) -> Manifest:
     bandits = {name: _bandit(name, table) for name, table in root.bandits.items()}
     points = {name: parse_point(name, table, bandits) for name, table in root.points.items()}
     for point in points.values():
-        if strangers := [name for name in point.adapt.models if name not in models]:
-            allowed = f"models that are declared: {', '.join(models) or 'there are none'}"
-            raise ManifestError(f"points.{point.name}.adapt.models", allowed, strangers[0])
+        check_models(point, models)
     sources = {name: _source(name, table, models) for name, table in root.sources.items()}
     return Manifest(
         MappingProxyType(models), MappingProxyType(points), MappingProxyType(sources), MappingProxyType(bandits)
     )
+
+
+def check_models(point: PointSpec, models: Mapping[str, ModelSpec]) -> None:
+    """Refuses a point that listens to models that are not there, or cannot tell it what it wants to know."""
+    path = f"points.{point.name}"
+    if strangers := [name for name in point.adapt.models if name not in models]:
+        allowed = f"models that are declared: {', '.join(models) or 'there are none'}"
+        raise ManifestError(f"{path}.adapt.models", allowed, strangers[0])
+    try:
+        check_forecasts(f"{path}.forecasts", point.key, point.forecasts, models)
+    except SpecError as error:
+        raise ManifestError(error.path, error.allowed, error.given) from None
 
 
 def parse_model(name: str, table: Mapping[str, Any]) -> ModelSpec:
@@ -265,6 +279,7 @@ def parse_point(name: str, table: Mapping[str, Any], bandits: Mapping[str, Bandi
         gate=_gate(f"{path}.gate", given.gate),
         adapt=_adapt(f"{path}.adapt", given.adapt, keyed=given.key is not None),
         bandits=MappingProxyType({name: _serving(path, world, name, bandits) for name in given.bandits}),
+        forecasts=_forecasts(path, given, world, ranges),
     )
 
 
@@ -328,6 +343,15 @@ def _ranges(path: str, table: _PointTable) -> dict[str, tuple[float, float]]:
         if not parameter.low <= low < high <= parameter.high:
             raise ManifestError(where, f"low < high within {parameter.low:g} to {parameter.high:g}", [low, high])
     return {name: (float(low), float(high)) for name, (low, high) in table.ranges.items()}
+
+
+def _forecasts(
+    path: str, table: _PointTable, world: World, ranges: Mapping[str, tuple[float, float]]
+) -> Mapping[str, ForecastSpec]:
+    try:
+        return forecast_specs(f"{path}.forecasts", table.forecasts, world, ranges)
+    except SpecError as error:
+        raise ManifestError(error.path, error.allowed, error.given) from None
 
 
 def _serving(path: str, world: World, name: str, bandits: Mapping[str, BanditSpec]) -> BanditSpec:

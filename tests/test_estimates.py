@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from online.events import Decided, Drifted, Rewarded, decode_reports, draft_id, encode
+from online.events import Decided, Drifted, Forecast, Rewarded, decode_reports, draft_id, encode
 from online.fold import Make
-from online.log import START, Draft, Partition
+from online.log import START, Draft, Entry, EntryId, Partition
 from online.memory_log import MemoryLog
 from online.snapshot import open_sealed
 from online.worker import Worker
 from service.deciding.beliefs import GROUPS, Estimates, Fit
-from service.deciding.estimates import DETECTOR, Source, read
+from service.deciding.estimates import DETECTOR, Estimator, Source, read
 from service.deciding.points import Point
 from service.manifest import parse
 from service.processes.learners import joining
@@ -199,3 +199,33 @@ def test_the_comparison_is_that_of_hand() -> None:
 def test_nothing_is_estimated_where_that_is_off_or_outcomes_tell_nothing() -> None:
     assert Source.of(point().world, {"sensitivity": (0.5, 2.0)}, "off") is None
     assert Source.of(point().world, {}, "pooled") is not None
+
+
+def test_rewards_are_held_against_the_world_as_a_model_foretold_it() -> None:
+    made = point(ranges={"volume": [0.5, 8.0]})
+    source = Source.of(made.world, made.spec.ranges, "pooled", foretold=True)
+    assert source is not None
+    assert source.goodness() is None
+    estimators = {told: Estimator(source) for told in (True, False)}
+    rng = np.random.default_rng(1)
+    for number in range(3000):
+        # The volume comes and goes from one decision to the next: no estimate could follow.
+        volume, index = float(rng.choice([1.0, 6.0])), int(rng.integers(20, 26))
+        price = float(made.actions[index])  # type: ignore[arg-type]
+        sold = float(rng.poisson(volume * np.exp(-price)))
+        for told, estimator in estimators.items():
+            decided = Decided(
+                id=f"d{number}",
+                context={"stock": 20.0, "period": 3.0},
+                index=index,
+                action=price,
+                propensity=1.0,
+                policy="p",
+                # A model that foretells twice of what comes misleads.
+                forecasts={"volume": Forecast("demand", volume if told else 2.0 * volume)},
+            )
+            entry = Entry(EntryId(number + 1, 0), number + 1, float(number), decided.id, b"")
+            estimator.hear(entry, decided, {"sold": sold}, sold * price)
+    right, wrong = (estimators[told].estimates.fit.shortfall for told in (True, False))
+    assert abs(right[0]) < 0.05
+    assert wrong[0] == pytest.approx(0.5, abs=0.05)

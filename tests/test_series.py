@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from online.events import Decided
+from service.adapt import Rules
+from service.deciding.records import Records
 from service.deciding.series import Buckets, Seen, mean_of, told, width_of
+from service.facts import Misfitted
 
 PRICE = "/v1/decisions/price"
 
@@ -151,3 +154,12 @@ def test_what_exploring_costs_and_teaches_is_told_with_and_without(service):
     assert set(answer["exploring"]["errors"]) == set(answer["exploring"]["without"])
     assert answer["exploring"]["cost"] >= 0
     assert service.refused("/v1/points/none/exploration", None, method="GET")["status"] == 404
+
+
+def test_a_point_says_that_a_person_is_needed_where_no_parameters_explain_the_outcomes(start_service):
+    service = start_service()
+    assert service.get("/v1/points/price")["attention"] == ""
+    reason = "rewards differ from what the world expects by 8% whatever its parameters"
+    Records(service.make_log(), "price").hear(Misfitted(at=5.0, reason=reason), "f1", Rules())
+    for path in ("/v1/points/price", "/v1/points/price/adaptation"):
+        assert service.get(path)["attention"] == f"a person is needed: {reason}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agents import policy
 from agents.policy import Array, Exploration, Policy, draw, explore, sample_factors
-from online.events import Decided, scoped_id
+from online.events import Decided, Forecast, scoped_id
 from service.deciding.beliefs import NO_ESTIMATES, Estimates
 from service.deciding.lessons import Lessons
 from service.deciding.point_bandits import BanditPolicy
@@ -39,12 +39,27 @@ class DecisionRequest(Protocol):
     deferred: bool
 
 
+_UNASKED: Mapping[str, Forecast] = {}
+
+
 class Ask(NamedTuple):
-    """One request for a decision, under the id and the key that it is known by."""
+    """One request for a decision, under the id and the key that it is known by.
+
+    Attributes:
+        filled: The context with what models foretell of it; the request's own, where left out.
+        forecasts: What models were asked for, by entry of context and estimates.
+    """
 
     request: DecisionRequest
     id: str
     key: str | None = None
+    filled: Any = None
+    forecasts: Mapping[str, Forecast] = _UNASKED
+
+    @property
+    def context(self) -> Any:
+        """What the decision is made for."""
+        return self.request.context if self.filled is None else self.filled
 
 
 @dataclass(frozen=True)
@@ -115,6 +130,14 @@ class ServedPoint:
         belief = self.beliefs.of(key)
         return arm.estimates if belief is None else {n: belief.values.get(n, v) for n, v in arm.estimates.items()}
 
+    def inputs(self, arm: Arm, ask: Ask) -> dict[str, float] | None:
+        """The parameters that an arm observes for a request: what models foretell, else what is believed."""
+        believed = self.believed(arm, ask.key)
+        if believed is None or not ask.forecasts:
+            return believed
+        told = {name: one.value for name, one in ask.forecasts.items() if name in believed and one.value is not None}
+        return believed | told
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -175,7 +198,7 @@ def decide_all(served: ServedPoint, asks: Sequence[Ask], secret: bytes) -> list[
 
 def _read(point: Point, asks: Sequence[Ask]) -> tuple[_Asked, dict[int, ProblemError]]:
     """The requests that make sense, and why the others (by place) do not."""
-    rows = point.rows([ask.request.context for ask in asks])
+    rows = point.rows([ask.context for ask in asks])
     masks = np.array(point.world.allowed_of(rows))
     given: list[Index | None] = [None] * len(asks)
     faults: dict[int, ProblemError] = {}
@@ -267,7 +290,7 @@ def _canary(served: ServedPoint, trial: Arm, asked: _Asked, draws: list[list[flo
 
 def _explored(served: ServedPoint, arm: Arm, asked: _Asked) -> Array:
     """What an arm serves, with the point's exploration mixed in."""
-    believed = [served.believed(arm, ask.key) or {} for ask in asked.asks] if arm.estimates else []
+    believed = [served.inputs(arm, ask) or {} for ask in asked.asks] if arm.estimates else []
     probabilities = arm.probabilities(asked.rows, asked.masks, believed)
     return explored(served, probabilities, asked.rows, asked.masks)
 
@@ -302,7 +325,7 @@ def _decided(served: ServedPoint, asked: _Asked, choices: Choices) -> list[Decid
     return [
         Decided(
             id=ask.id,
-            context=msgspec.to_builtins(ask.request.context),
+            context=msgspec.to_builtins(ask.context),
             index=indices[i],
             action=point.action(indices[i]),
             propensity=propensity[i],
@@ -316,10 +339,11 @@ def _decided(served: ServedPoint, asked: _Asked, choices: Choices) -> list[Decid
             mode=mode,
             arm=choices.arm_names[i],
             arm_probability=choices.arm_probabilities[i],
-            estimates=served.believed(choices.arms[i], ask.key),
+            estimates=served.inputs(choices.arms[i], ask),
             baseline=asked.given[i],
             draw=draws[i],
             deferred=ask.request.deferred,
+            forecasts=dict(ask.forecasts) or None,
         )
         for i, ask in enumerate(asked.asks)
     ]

@@ -56,6 +56,7 @@ class _Waiting(Struct, frozen=True, array_like=True):
     reward: float
     key: str | None
     told: dict[str, float] = {}
+    foretold: dict[str, float] = {}
 
 
 class _State(Struct, frozen=True):
@@ -76,6 +77,7 @@ class Source:
     Attributes:
         context: Names of the context, in the order of the observation.
         over: Whether keys learn together or alone.
+        foretold: Whether a parameter is foretold by a model, and another one for each decision.
     """
 
     world: World
@@ -83,10 +85,17 @@ class Source:
     context: tuple[str, ...]
     over: Over
     hazard: Hazard
+    foretold: bool = False
 
     @classmethod
     def of(
-        cls, world: World, ranges: Mapping[str, tuple[float, float]], over: Over, hazard: Hazard | None = None
+        cls,
+        world: World,
+        ranges: Mapping[str, tuple[float, float]],
+        over: Over,
+        hazard: Hazard | None = None,
+        *,
+        foretold: bool = False,
     ) -> "Source | None":
         """For the parameters in `ranges` (all that outcomes tell, where there are none); `None` where none is told."""
         names = tuple(name for name in ranges if name in world.tunable) or None
@@ -97,12 +106,12 @@ class Source:
         except ValueError:
             # A world without a likelihood, or ranges over what outcomes do not tell.
             return None
-        return cls(world, atoms, tuple(entry.name for entry in world.context), over, hazard or Hazard())
+        return cls(world, atoms, tuple(entry.name for entry in world.context), over, hazard or Hazard(), foretold)
 
     def goodness(self) -> GoodnessOfFit | None:
-        """Whether one set of parameters fits everywhere; `None` where each key has parameters of its own, or an action
-        is a product, which has no neighbours in one list."""
-        if self.over == "key" or len(self.world.actions.nvec) > 1:
+        """Whether one set of parameters fits everywhere; `None` where each key, or each decision, has parameters of its
+        own, or an action is a product, which has no neighbours in one list."""
+        if self.over == "key" or self.foretold or len(self.world.actions.nvec) > 1:
             return None
         names = tuple(dict.fromkeys(column.split("[")[0] for column in self.atoms.columns))
         return GoodnessOfFit(self.world, names, memory=MEMORY)
@@ -166,7 +175,7 @@ class Estimator:
                 self._goodness.clear()
             return [self._alarmed(entry, alarm)]
         if self._is_settled(decided.key):
-            self._waiting.append(_Waiting(row, decided.index, reward, decided.key, told))
+            self._waiting.append(_Waiting(row, decided.index, reward, decided.key, told, foretold(decided)))
             if len(self._waiting) >= _TOGETHER:
                 self._compare()
         return []
@@ -229,6 +238,9 @@ class Estimator:
         columns = self._source.atoms.columns
         beliefs = {one.key: self._values(one.key) for one in self._waiting}
         values = np.array([beliefs[one.key] for one in self._waiting])
+        # Where a model foretells a parameter, its word is what was expected.
+        for place, column in enumerate(columns):
+            values[:, place] = [one.foretold.get(column, values[i, place]) for i, one in enumerate(self._waiting)]
         names = tuple(dict.fromkeys(column.split("[")[0] for column in columns))
         world = with_columns(self._source.world, names, values)
         return np.asarray(world.expected_reward(world.state_of(rows), index), np.float64)
@@ -271,6 +283,12 @@ class Estimator:
 
     def _part(self, name: str) -> bytes | None:
         return None if self._parts is None else self._parts(name)
+
+
+def foretold(decided: Decided) -> dict[str, float]:
+    """The parameters that models foretold for a decision, or what was declared to stand in for them."""
+    forecasts = decided.forecasts or {}
+    return {name: one.value for name, one in forecasts.items() if one.value is not None and name not in decided.context}
 
 
 def read(data: bytes) -> Estimates:

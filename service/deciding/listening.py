@@ -50,7 +50,9 @@ class Listening:
 
 def listening(point: Point) -> Callable[[Parts], Listening]:
     """Makes the listener of each learner of a point."""
-    source = Source.of(point.world, point.spec.ranges, point.spec.adapt.estimates)
+    spec = point.spec
+    foretold = not all(one.is_context for one in spec.forecasts.values())
+    source = Source.of(point.world, spec.ranges, spec.adapt.estimates, foretold=foretold)
 
     def make(parts: Parts) -> Listening:
         return Listening(None if source is None else Estimator(source, parts), tutor_of(point), parts)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias, cast
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
 from agents import baselines
@@ -15,7 +15,7 @@ from agents.bundle import BundleError, Card
 from agents.policy import FixedAction, Policy
 from envs import worlds
 from envs.dynamics import Field, World
-from online.events import Decided
+from online.events import Decided, Scalar
 from online.log import Partition
 from service.deciding.point_bandits import is_bandit
 from service.http.decoding import Decoder
@@ -86,9 +86,26 @@ class Point:
         """The point's name."""
         return self.spec.name
 
+    def names(self, context: msgspec.Struct, entry: str) -> bool:
+        """Whether a caller gave this entry of the context."""
+        return getattr(context, self._place_of(entry)) is not msgspec.UNSET
+
+    def filled(self, context: msgspec.Struct, values: Mapping[str, float]) -> msgspec.Struct:
+        """A context with the entries that the caller left out."""
+        known = {self._place_of(name): value for name, value in values.items()}
+        return msgspec.structs.replace(context, **known) if known else context
+
+    def _place_of(self, entry: str) -> str:
+        return f"entry_{[one.name for one in self.context].index(entry)}"
+
     def rows(self, contexts: Sequence[msgspec.Struct]) -> Rows:
         """The contexts as observations (n, k), less the parameters."""
         return np.array([msgspec.structs.astuple(context) for context in contexts], np.float32)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The prediction models whose drift concerns the point: those declared to, and those that foretell for it."""
+        return tuple(dict.fromkeys((*self.spec.adapt.models, *(one.model for one in self.spec.forecasts.values()))))
 
     @property
     def factors(self) -> int:
@@ -286,10 +303,11 @@ def baseline_of(named: str | float, world: World) -> Policy:
 def request_struct(spec: PointSpec, context: Sequence[Field]) -> type[msgspec.Struct]:
     """The struct of a decision's request: what `POST /v1/decisions/{point}` takes."""
     keyed = [("key", Identifier)] if spec.key is not None else []
+    asking = [("features", dict[str, dict[str, Scalar]] | None, None)] if spec.forecasts else []
     return msgspec.defstruct(
         f"{spec.name}.DecisionRequest",
         [
-            ("context", context_struct(spec.name, context)),
+            ("context", context_struct(spec.name, context, tuple(spec.forecasts))),
             *keyed,
             ("id", Identifier | None, None),
             ("episode", Identifier | None, None),
@@ -297,6 +315,7 @@ def request_struct(spec: PointSpec, context: Sequence[Field]) -> type[msgspec.St
             ("allowed", list[Action] | None, None),
             ("baseline", Action | None, None),
             ("deferred", bool, False),
+            *asking,
         ],
         frozen=True,
         forbid_unknown_fields=True,
@@ -304,12 +323,20 @@ def request_struct(spec: PointSpec, context: Sequence[Field]) -> type[msgspec.St
     )
 
 
-def context_struct(point: str, context: Sequence[Field]) -> type[msgspec.Struct]:
-    """A struct with one bounded number for each entry of the context, under its own name."""
+def context_struct(point: str, context: Sequence[Field], foretold: Sequence[str] = ()) -> type[msgspec.Struct]:
+    """A struct with one bounded number for each entry of the context, under its own name.
+
+    Those that models foretell may be left out.
+    """
     # defstruct wants Python identifiers; the names that clients see are the entries' own.
     names = {f"entry_{i}": entry.name for i, entry in enumerate(context)}
-    fields = [(place, Annotated[float, _bounds(entry)]) for place, entry in zip(names, context, strict=True)]
-    return msgspec.defstruct(f"{point}.Context", fields, rename=names, frozen=True, forbid_unknown_fields=True)
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for place, entry in zip(names, context, strict=True):
+        number = Annotated[float, _bounds(entry)]
+        fields.append((place, number | UnsetType, UNSET) if entry.name in foretold else (place, number))
+    return msgspec.defstruct(
+        f"{point}.Context", fields, rename=names, frozen=True, forbid_unknown_fields=True, kw_only=True
+    )
 
 
 def _bounds(entry: Field) -> Meta:

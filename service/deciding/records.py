@@ -79,6 +79,11 @@ class Records:
             self.history.append(record.entry)
 
 
+def attention(state: State) -> str:
+    """Why a person is needed; empty where nobody is."""
+    return f"a person is needed: {state.misfit}" if state.misfit else ""
+
+
 def partition_of(point: str) -> Partition:
     """Where the loop of a point is recorded."""
     return Partition(f"adapt:{point}", 0)

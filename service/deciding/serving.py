@@ -55,6 +55,7 @@ class Progress:
         tail: The last entry of the log.
         lag: Entries of the log that are not in the state served.
         changed: When the state served was loaded, in seconds since the epoch; `None` while there is none.
+        taught: When what was learned was last seen to grow, in event time; `None` while nothing was.
     """
 
     cursor: EntryId = START
@@ -64,6 +65,7 @@ class Progress:
     rejected: int = 0
     version: int = 0
     changed: float | None = None
+    taught: float | None = None
 
 
 class KeyParts:
@@ -266,8 +268,10 @@ class Serving:
             parts = KeyParts(partition, self._secret)
             # A model that was declared anew serves as it was until the learner has brought the new one up to date.
             learner = load_learner(store.blob, self._manifest.models[old.spec.name], data, parts)
+            grown = learner.learned != progress.learned
             progress = replace(
                 progress,
+                taught=learner.place.now if grown else progress.taught,
                 cursor=saved.cursor,
                 version=saved.version,
                 learned=learner.learned,

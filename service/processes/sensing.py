@@ -20,6 +20,14 @@ from service.facts import Fact, Fitted, Heard, Intervened, Misfitted, Ordered, S
 STRAYED = 1.05
 """Factor beyond the end of the trained range at which an estimate counts as outside."""
 
+_REACTIONS = {
+    "keep": "",
+    "reset": ", and it learns anew",
+    "replace": ", and a successor learns",
+    "raise": ", and it stops",
+}
+"""What a model does about its drift, in words."""
+
 _SHORT = 0.05
 _BLIND = 1.2
 _QUIET_DECISIONS = 500
@@ -128,9 +136,9 @@ class Sensing:
         for alarm in self.estimates.alarms:
             if alarm.at > state.since:
                 yield f"alarm/{alarm.id}", Suspected(at=now, source="alarm", reason=in_words(alarm))
-        for model in self.point.spec.adapt.models:
+        for model in self.point.models:
             for alarm in self._drifts(model):
-                reason = f"drift of the model {model}: the {alarm.signal} has changed"
+                reason = f"drift of the model {model}: the {alarm.signal} has changed{_REACTIONS[alarm.action]}"
                 yield f"model/{model}/{alarm.id}", Suspected(at=now, source="model", reason=reason)
         strayed = self._strayed(release)
         if self._lasts("estimate", now, found=bool(strayed)) >= rules.settle / 4:

@@ -8,7 +8,7 @@ from online.events import Drifted
 from service.adapt import Entry
 from service.deciding.beliefs import Belief, Odds
 from service.deciding.exploring import DECISIONS, Exploring, exploring
-from service.deciding.records import Records
+from service.deciding.records import Records, attention
 from service.deciding.store import Store
 from service.http.api import Api
 from service.http.operations import Answer, Call, Operation, reply
@@ -171,7 +171,7 @@ class Beliefs:
                 paused=paused,
                 candidate=state.candidate,
                 entries=records.history[::-1][:_ENTRIES],
-                attention=f"a person is needed: {state.misfit}" if state.misfit else "",
+                attention=attention(state),
             )
 
         return reply(await self._api.store.ask(look))

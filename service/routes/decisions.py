@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from online import events
 from online.events import Activated, Decided, EventError, Rewarded, decode, digest, draft_id, encode, scoped_id
 from online.join import Standing, parse_standing, standing_field
 from online.log import Conflict, Draft, Entry, Log, Partition, token
@@ -16,11 +17,11 @@ from service.http.batches import BatchAnswer, Rejected, answered, is_batch, reje
 from service.http.decoding import Decoder
 from service.http.operations import Answer, Call, Operation, Parameter, flag, reply
 from service.http.problems import NOTHING, Fault, Plain, ProblemError, invalid, shown
+from service.routes.foretold import foretold
 
 _TINY = 1e-12
 """A probability below this is answered with two digits: it is never drawn, and 17 digits of each swell the answer."""
-ONLY_OUTCOME = "outcome"
-"""The outcome id of a decision that gets one outcome and whose caller named none."""
+ONLY_OUTCOME = "outcome"  # of a decision that gets one outcome and whose caller named none
 _RESERVED = ("activated",)
 _RESULTS = {404: "unknown", 409: "conflict"}
 _ROUTES = ("report", "export")
@@ -43,6 +44,7 @@ class DecisionAnswer(Struct, frozen=True, omit_defaults=True):
         probabilities: The whole distribution it was drawn from, given the arm; left out above 64 actions. The factors
             of a product stand one after another, each summing to 1.
         estimates: The live parameters that the policy saw.
+        forecasts: What models foretold of context and estimates, or what stood in and why.
         entry: Where the decision stands in the log.
     """
 
@@ -55,6 +57,7 @@ class DecisionAnswer(Struct, frozen=True, omit_defaults=True):
     entry: str
     probabilities: list[float] | None = None
     estimates: dict[str, float] | None = None
+    forecasts: dict[str, events.Forecast] | None = None
 
 
 class DecisionBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -68,6 +71,7 @@ class DecisionBody(Struct, frozen=True, forbid_unknown_fields=True, omit_default
             product, one list of values for each factor.
         baseline: The action that the caller would take itself; taken in the modes `off` and `apprentice`.
         deferred: The decision may not be used: it counts once it is activated.
+        features: What each model of the point's forecasts is told of the case, by model.
     """
 
     context: dict[str, float]
@@ -78,6 +82,7 @@ class DecisionBody(Struct, frozen=True, forbid_unknown_fields=True, omit_default
     allowed: list[Action] | None = None
     baseline: Action | None = None
     deferred: bool = False
+    features: dict[str, dict[str, events.Scalar]] | None = None
 
 
 class OutcomeRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -147,6 +152,7 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     allowed: list[bool] | None = None
     probabilities: list[float] | None = None
     estimates: dict[str, float] | None = None
+    forecasts: dict[str, events.Forecast] | None = None
     draw: float | list[float] | None = None
     arm: str = ""
     arm_probability: float = 1.0
@@ -173,6 +179,7 @@ def answer_of(decided: Decided, entry: str, full: bool = False) -> DecisionAnswe
         entry=entry,
         probabilities=whole if whole is None or min(whole) >= _TINY else [_short(one) for one in whole],
         estimates=decided.estimates,
+        forecasts=decided.forecasts,
     )
 
 
@@ -218,7 +225,10 @@ class Decisions:
         key = request.key if point.spec.key is not None else None
         if request.id in _ROUTES:
             raise invalid("id", f"any id but {', '.join(_ROUTES)}, which are routes here", request.id)
-        decided, outcome = await self._gathering.decide(served, Ask(request, request.id or self._api.new_id(), key))
+        ask = Ask(request, request.id or self._api.new_id(), key)
+        if point.spec.forecasts:
+            ask = await foretold(self._api, point, ask)
+        decided, outcome = await self._gathering.decide(served, ask)
         if isinstance(outcome, Conflict):
             raise conflict("decision", decided.id)
         if outcome.fresh:
@@ -427,6 +437,7 @@ def _trace(decided: Decided, entry: str, standing: Standing | None, at: float) -
         allowed=decided.allowed,
         probabilities=decided.probabilities,
         estimates=decided.estimates,
+        forecasts=decided.forecasts,
         draw=decided.draw,
         arm=decided.arm,
         arm_probability=decided.arm_probability,

@@ -9,13 +9,14 @@ from envs.dynamics import Field
 from service.deciding.decide import ServedPoint
 from service.deciding.declarations import BreakingError, Declared, check_point
 from service.deciding.points import Action, Point
+from service.deciding.records import Records, attention
 from service.deciding.releases import Release
 from service.deciding.store import Store
 from service.http.api import Api
 from service.http.decoding import Decoder
 from service.http.operations import Answer, Call, Operation, Parameter, reply
 from service.http.problems import Fault, ProblemError, shown
-from service.manifest import ManifestError, parse_point
+from service.manifest import ManifestError, check_models, parse_point
 from service.routes.decisions import WriteAnswer
 
 
@@ -27,6 +28,16 @@ class FieldDescription(Struct, frozen=True):
     low: float | None
     high: float | None
     doc: str
+
+
+class ForecastDescription(Struct, frozen=True, omit_defaults=True):
+    """One entry of an observation that a model foretells."""
+
+    model: str
+    max_age: float
+    key: str | None = None
+    of: str | None = None
+    default: float | None = None
 
 
 class PointSummary(Struct, frozen=True):
@@ -44,6 +55,8 @@ class PointDescription(Struct, frozen=True):
         actions: What an answer's `action` can be, by index; what each of its factors can be, where it is a product.
         factors: How many choices make one action.
         outcome_fields: What an outcome's `fields` must hold, where it gives no value.
+        attention: Why a person is needed (the world explains the outcomes under no parameters); empty where nobody is.
+        forecasts: By entry of context and parameters, which model foretells it, and what stands in.
     """
 
     name: str
@@ -60,7 +73,9 @@ class PointDescription(Struct, frozen=True):
     exploration: dict[str, Any]
     outcome: dict[str, Any]
     gate: dict[str, float]
+    forecasts: dict[str, ForecastDescription]
     release: Release
+    attention: str = ""
 
 
 class PointsAnswer(Struct, frozen=True):
@@ -83,6 +98,7 @@ class Points:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._table: Decoder[dict[str, Any]] = Decoder(dict)
+        self._records: dict[str, Records] = {}
 
     async def listed(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
         """Every point, with what serves it."""
@@ -91,7 +107,7 @@ class Points:
 
     async def describe(self, call: Call) -> Answer:
         """What belongs into a request to the point, what it may answer, and how outcomes count."""
-        return reply(description(self._api.point(call.path["point"])))
+        return reply(await self._described(call.path["point"]))
 
     async def declare(self, call: Call) -> Answer:
         """Declares a point, or changes it, with the table that the manifest would hold.
@@ -99,9 +115,10 @@ class Points:
         A change that its log, its bundles or its callers could not follow is refused: declare a new name.
         """
         name, table = call.path["point"], self._table.decode(call.body)
-        bandits = await self._api.store.ask(lambda store: store.declarations.follow().bandits)
+        there = await self._api.store.ask(lambda store: store.declarations.follow())
         try:
-            spec = parse_point(name, table, bandits)
+            spec = parse_point(name, table, there.bandits)
+            check_models(spec, there.models)
         except ManifestError as error:
             raise ProblemError("invalid-request", str(error), error.fault) from None
 
@@ -114,7 +131,16 @@ class Points:
         except BreakingError as error:
             raise ProblemError("conflict", f"{error}.", Fault("point", "a new name", shown(name))) from None
         await self._api.serving.settle()
-        return reply(description(self._api.point(name)))
+        return reply(await self._described(name))
+
+    async def _described(self, name: str) -> PointDescription:
+        """A point in full, with what its loop says."""
+        served = self._api.point(name)
+
+        def look(store: Store) -> str:
+            return attention(self._records.setdefault(name, Records(store.log, name)).follow())
+
+        return description(served, await self._api.store.ask(look))
 
     async def end(self, call: Call) -> Answer:
         """Ends a point: it decides no more. Its log, its bundles and its releases stay."""
@@ -144,7 +170,7 @@ class Points:
                 "Describe a point",
                 self.describe,
                 PointDescription,
-                problems=("unknown-point",),
+                problems=("unknown-point", "unavailable"),
                 scope="read",
             ),
             Operation("PUT", base, "Declare a point", self.declare, PointDescription, request=TABLE, **put),
@@ -153,8 +179,8 @@ class Points:
         return [operation.tagged("points") for operation in operations]
 
 
-def description(served: ServedPoint) -> PointDescription:
-    """A point in full."""
+def description(served: ServedPoint, needed: str = "") -> PointDescription:
+    """A point in full; `needed` says why a person is."""
     point: Point = served.point
     spec = point.spec
     return PointDescription(
@@ -172,7 +198,12 @@ def description(served: ServedPoint) -> PointDescription:
         exploration={"share": spec.exploration.share, "over": spec.exploration.over},
         outcome={"wait": spec.outcome.wait, "default": spec.outcome.default, "aggregate": spec.outcome.aggregate},
         gate={"tolerance": spec.gate.tolerance, "canary": spec.gate.canary, "confidence": spec.gate.confidence},
+        forecasts={
+            name: ForecastDescription(one.model, one.max_age, one.key, one.of, one.default)
+            for name, one in spec.forecasts.items()
+        },
         release=served.release,
+        attention=needed,
     )
 
 
