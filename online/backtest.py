@@ -26,6 +26,10 @@ class BeyondError(ValueError):
     """A restart after more rows than there are."""
 
 
+class UntimedError(ValueError):
+    """Labels that are late by event time, of rows that have none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One case: features, label, and where known the entity's key and the time in seconds since the epoch."""
@@ -170,6 +174,7 @@ def backtest(
     Raises:
         LogUnavailable: The log could not be written or read.
         BeyondError: ``restart_at`` lies beyond the rows.
+        UntimedError: Labels are late by event time, and a row has none.
         TypeError: ``resume`` with another log than one in memory.
     """
     partition = Partition(f"model:{spec.name}", 0)
@@ -248,6 +253,8 @@ def _events(rows: Iterable[Row], delay: Delay) -> Iterator[Observed | Labelled]:
     waiting: deque[tuple[int, float, Labelled]] = deque()
     at = 0.0
     for number, row in enumerate(rows):
+        if delay.seconds and row.at is None:
+            raise UntimedError(f"row {number:,} has no time")
         at = float(number) if row.at is None else row.at
         while waiting and (waiting[0][0] <= number and waiting[0][1] <= at):
             yield _due(waiting.popleft()[2], at)

@@ -124,6 +124,30 @@ comparison = {labels = 400, switch = "better"}
     assert {finding["verdict"] for finding in later} == {"worse"}
 
 
+def test_columns_and_events_of_the_same_rows_give_the_same_figures_by_key_and_time(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = manifest.parent
+    manifest.write_text(
+        '[models.m]\ntask = "binary"\nkey = "shop"\nmetrics = ["Accuracy"]\n'
+        'features = {x = "number"}\npipeline = [{use = "linear_model.LogisticRegression"}]\n'
+    )
+    rows = [{"shop": n % 2, "hour": 3_600.0 * n, "x": n % 7 - 3.0, "y": (n % 7 > 3) != n % 2} for n in range(200)]
+    events = [
+        {"key": str(row["shop"]), "at": row["hour"], "features": {"x": row["x"]}, "label": row["y"]} for row in rows
+    ]
+    for name, lines in (("columns", rows), ("events", events)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    of_columns = run(
+        manifest, capsys, "m", str(folder / "columns.jsonl"), label="y", at="hour", label_delay="3h", restart_at=100
+    )
+    of_events = run(manifest, capsys, "m", str(folder / "events.jsonl"), label_delay="3h", restart_at=100)
+    # The last three labels come after the last row. One model over both shops could not be right.
+    assert of_columns["counts"]["labelled"] == 200
+    assert of_columns["metrics"]["Accuracy"] > 0.9
+    assert of_events["metrics"] == of_columns["metrics"]
+
+
 def test_the_forecasts_of_the_documentation_have_the_figures_that_it_gives(
     manifest: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

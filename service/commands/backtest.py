@@ -15,7 +15,7 @@ from rich.console import Console
 from river.__version__ import __version__ as river_version
 
 from online import durations
-from online.backtest import BeyondError, Delay, Result, backtest
+from online.backtest import BeyondError, Delay, Result, UntimedError, backtest
 from online.drift import Judged, always, judge, kind
 from online.ledger import Refused
 from online.log import Log, LogUnavailable
@@ -64,8 +64,6 @@ def run(
         if season is not None and spec.task != "forecasting":
             raise UsageError(f"--season is for forecasting models, and {model} does {spec.task}")
         delay = _delay(label_delay, label_probability, seed)
-        if delay.seconds and at is None:
-            raise UsageError(f"--label-delay {label_delay}: name the column of the time with --at, or give 100rows")
         total = count_of(data)
         _check_changes(changes, total, data)
         options = [label, at, label_delay, label_probability, seed, restart_at]
@@ -74,7 +72,7 @@ def run(
         with _interruptible(checkpoints), _log_of(log) as entries, counted(total) as progress:
             result = backtest(
                 spec,
-                rows_of(data, label, at, spec.key is not None),
+                rows_of(data, label, at, spec.key),
                 entries,
                 delay=delay,
                 restart_at=restart_at,
@@ -89,6 +87,8 @@ def run(
         raise CommandError(str(error)) from None
     except BeyondError as error:
         raise UsageError(f"--restart-at: {error}") from None
+    except UntimedError as error:
+        raise UsageError(f"--label-delay {label_delay}: {error}; name its column with --at, or give 100rows") from None
     _check_changes(changes, result.rows, data)
     if _is_fruitless(result):
         raise CommandError(f"none of the {result.rows:,} rows of {data} was taken:\n{_refusals(result.refused)}")

@@ -22,11 +22,15 @@ _DATA_SETS: Mapping[str, Callable[[], FileDataset]] = {
 }
 
 
-def rows_of(data: str, label: str | None, at: str | None, keyed: bool) -> Iterator[Row]:
-    """The rows of a file, or of a data set that River ships."""
+def rows_of(data: str, label: str | None, at: str | None, entity: str | None) -> Iterator[Row]:
+    """The rows of a file, or of a data set that River ships.
+
+    A row that is an event has its key and its time beside its features. Of one that is a line of columns, ``entity``,
+    the model's ``key``, names that of the key, and ``at`` that of the time.
+    """
     if data in _DATA_SETS:
         for features, y in _DATA_SETS[data]():
-            yield _row({**features}, y, at)
+            yield _row({"features": features, "label": y}, at, entity)
         return
     if not Path(data).exists():
         raise UsageError(f"there is no file {data!r}, and River ships: {', '.join(_DATA_SETS)}")
@@ -34,26 +38,32 @@ def rows_of(data: str, label: str | None, at: str | None, keyed: bool) -> Iterat
         event = files.event(row, label)
         if "label" not in event:
             raise UsageError(f"say which column of {data} holds the label, with --label: {', '.join(row)}")
-        key = event.get("key") if keyed else None
-        yield _row(dict(event["features"]), event["label"], at, key)
+        yield _row(event, at, entity)
 
 
-def _row(features: dict[str, Any], label: Any, at: str | None, key: str | None = None) -> Row:
+def _row(event: Mapping[str, Any], at: str | None, entity: str | None) -> Row:
     # A date is what the data has, and no feature that a model takes: it becomes seconds.
-    plain = {name: _seconds(value) if isinstance(value, datetime) else value for name, value in features.items()}
-    if at is None:
-        return Row(plain, label, key)
-    if at not in plain:
-        raise UsageError(f"there is no column {at!r} for --at; there are: {', '.join(plain)}")
-    time = plain.pop(at)
-    return Row(plain, label, key, time if isinstance(time, float | int) else _parsed(at, time))
+    given = event["features"].items()
+    features = {name: _seconds(value) if isinstance(value, datetime) else value for name, value in given}
+    key, time = event.get("key"), event.get("at")
+    if entity is not None and key is None:
+        key = features.pop(entity, None)
+    if at is not None:
+        if at not in features:
+            raise UsageError(f"there is no column {at!r} for --at; there are: {', '.join(features)}")
+        time = _time(at, features.pop(at))
+    elif time is not None:
+        time = _time("at", time)
+    return Row(features, event["label"], None if entity is None or key is None else str(key), time)
 
 
-def _parsed(column: str, text: Any) -> float:
+def _time(column: str, given: Any) -> float:
+    if isinstance(given, float | int):
+        return given
     try:
-        return _seconds(datetime.fromisoformat(text))
+        return _seconds(datetime.fromisoformat(given))
     except (TypeError, ValueError):
-        raise UsageError(f"{text!r} in column {column!r} is no time: give seconds since 1970 or ISO 8601") from None
+        raise UsageError(f"{given!r} in column {column!r} is no time: give seconds since 1970 or ISO 8601") from None
 
 
 def _seconds(time: datetime) -> float:

@@ -71,7 +71,7 @@ def run(
     try:
         spec = declared(model, manifest or Path("trimtab.toml"))
         space = choices(_space(spec, search))
-        rows = list(rows_of(data, label, at, spec.key is not None))
+        rows = list(rows_of(data, label, at, spec.key))
         found = tune(spec, space, rows, trials=trials, held_out=held_out, seed=seed, told=told)
     except (ManifestError, RowError, TuneError) as error:
         raise UsageError(str(error)) from None
