@@ -46,6 +46,9 @@ within the trained range, and the policy with it."""
 
 _JUDGED: tuple[Stage, ...] = ("gate", "shadow", "canary", "watched", "doubted")
 _SERVING: tuple[Stage, ...] = ("shadow", "canary", "released", "watched", "doubted")
+_NEW = 0.1
+"""Share of whom is tried while the world is doubted, at a point without canaries."""
+
 _OPEN_ENDED: tuple[Stage, ...] = ("confirmed", "rejected", "rolled-back")
 """Stages that end when their commands are carried out, however long that takes."""
 
@@ -193,8 +196,21 @@ def _serving(state: State, candidate: str, rules: Rules) -> tuple[Command, ...]:
         case "watched":
             return (judge,)
         case "doubted":
-            return Serve(cycle, "doubted", "canary", candidate, 0.5, state.champion, state.trial), judge
+            share = trial_share(state.trial, rules.canary)
+            return Serve(cycle, "doubted", "canary", candidate, share, state.champion, state.trial), judge
     return ()
+
+
+def trial_share(trial: int, canary: float) -> float:
+    """The candidate's share in a trial while the world is doubted: whoever served keeps most of the units.
+
+    In the first the candidate is who served, later it is who comes new; what comes new gets what a canary gets.
+
+    >>> trial_share(1, 0.1), trial_share(2, 0.1)
+    (0.9, 0.1)
+    """
+    new = min(canary, 0.5) or _NEW
+    return 1.0 - new if trial == 1 else new
 
 
 def _cleaning(state: State, candidate: str) -> tuple[Command, ...]:
@@ -358,7 +374,8 @@ def _ticked(state: State, at: float, rules: Rules) -> State:
         return _go(state, "confirmed", at, "not found worse than its predecessor while it was watched")
     late = f"{state.stage} took longer than {_limit(state.stage, rules):g} s"
     if state.stage == "doubted":
-        return _next_trial(state, state.champion, at, late)
+        # Nothing was found better than who served until then.
+        return _next_trial(state, (state.candidate if state.trial == 1 else None) or state.champion, at, late)
     return _go(state, "rolled-back" if state.stage == "released" else "rejected", at, late)
 
 

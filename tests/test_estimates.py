@@ -13,7 +13,7 @@ from online.memory_log import MemoryLog
 from online.snapshot import open_sealed
 from online.worker import Worker
 from service.deciding.beliefs import GROUPS, Estimates, Fit
-from service.deciding.estimates import DETECTOR, Estimator, Source, read
+from service.deciding.estimates import DETECTOR, DOUBTED, Estimator, Source, read
 from service.deciding.points import Point
 from service.manifest import parse
 from service.processes.learners import joining
@@ -229,3 +229,39 @@ def test_rewards_are_held_against_the_world_as_a_model_foretold_it() -> None:
     right, wrong = (estimators[told].estimates.fit.shortfall for told in (True, False))
     assert abs(right[0]) < 0.05
     assert wrong[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_in_a_world_long_doubted_only_who_decides_by_the_estimates_moves_them() -> None:
+    made = point()
+    source = Source.of(made.world, made.spec.ranges, "pooled")
+    assert source is not None
+    estimator, rng, prices = Estimator(source), np.random.default_rng(2), np.geomspace(0.1, 8.0, 41)
+
+    def told(outcomes: int, index: int | None, estimates: dict[str, float] | None) -> int:
+        alarms = 0
+        for _ in range(outcomes):
+            number, chosen = estimator.estimates.heard + 1, int(rng.integers(12, 28)) if index is None else index
+            # Demand falls linearly, which no sensitivity explains.
+            sold = float(rng.poisson(np.e * max(1.0 - prices[chosen] / 2.0, 0.0)))
+            decided = Decided(
+                id=f"d{number}",
+                context={"stock": 20.0, "period": 3.0},
+                index=chosen,
+                action=float(prices[chosen]),
+                propensity=1.0,
+                policy="p",
+                estimates=estimates,
+            )
+            entry = Entry(EntryId(number, 0), number, float(number), decided.id, b"")
+            alarms += len(estimator.hear(entry, decided, {"sold": sold}, sold * float(prices[chosen])))
+        return alarms
+
+    told(3 * DOUBTED, None, {"sensitivity": 1.0})
+    assert estimator.estimates.doubt
+    before = estimator.estimates.pooled
+    assert told(200, 28, None) == 0
+    assert estimator.estimates.pooled == before
+    # Nor does the world come to be believed again by an alarm.
+    assert told(400, 28, {"sensitivity": 1.0}) == 0
+    assert estimator.estimates.pooled != before
+    assert estimator.estimates.doubt

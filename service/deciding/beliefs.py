@@ -1,5 +1,6 @@
 """What is believed of a point's world, as values: parameters with intervals, and how well it explains the rewards."""
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -103,6 +104,11 @@ class Odds(Struct, frozen=True):
         return f"by {self.covariate}, outcomes ask for different parameters ({asked}; evidence {self.statistic:.0f})"
 
 
+def is_doubted(fit: Fit, odds: Sequence[Odds]) -> bool:
+    """Whether the world explains the outcomes under no parameters."""
+    return fit.doubtful or bool(odds and odds[0].statistic > UNLIKELY)
+
+
 class Estimates(Struct, frozen=True):
     """Everything that readers of a snapshot need of the estimator.
 
@@ -123,10 +129,10 @@ class Estimates(Struct, frozen=True):
     @property
     def doubt(self) -> str:
         """Why the world explains the outcomes under no parameters; empty where it may."""
+        if not is_doubted(self.fit, self.odds):
+            return ""
         if self.odds and self.odds[0].statistic > UNLIKELY:
             return str(self.odds[0])
-        if not self.fit.doubtful:
-            return ""
         share, _ = self.fit.misfit
         return f"rewards differ from what the world expects by {share:.0%} whatever its parameters"
 

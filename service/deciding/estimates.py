@@ -26,7 +26,7 @@ from envs.misfit import GoodnessOfFit
 from online.events import Decided, Drifted, Report
 from online.fold import Parts
 from online.log import Entry
-from service.deciding.beliefs import GROUPS, Belief, Estimates, Fit, Odds
+from service.deciding.beliefs import GROUPS, Belief, Estimates, Fit, Odds, is_doubted
 
 Over: TypeAlias = Literal["pooled", "key", "off"]
 
@@ -39,6 +39,10 @@ SETTLED = 100
 
 ASSESSED = 1_000
 """Outcomes from one comparison of the groups' parameters to the next."""
+
+DOUBTED = 2_000
+"""Outcomes for which a world must have been doubted at every comparison until its parameters are those of the policy's
+own neighbourhood: a change that is noticed late looks like a wrong shape too, for a moment."""
 
 _TOGETHER = 32
 _ALARMS = 20
@@ -65,6 +69,7 @@ class _State(Struct, frozen=True):
     waiting: list[_Waiting]
     settled: dict[str, int] = {}
     unassessed: int = 0
+    doubted: int = 0
 
 
 _decoder = msgspec.msgpack.Decoder(_State)
@@ -147,6 +152,7 @@ class Estimator:
         self._goodness = source.goodness()
         self._odds: list[Odds] = []
         self._unassessed = 0
+        self._doubted = 0
 
     @property
     def estimates(self) -> Estimates:
@@ -158,27 +164,41 @@ class Estimator:
         return Estimates(pooled, dict(self._known), list(self._alarms), self._fit, self._heard, list(self._odds))
 
     def hear(self, entry: Entry, decided: Decided, fields: Mapping[str, Any], reward: float) -> list[Report]:
-        """Learn from an outcome; the alarm that it caused."""
+        """Learn from an outcome; the alarm that it caused.
+
+        Of a world that was doubted for long, no parameters explain all outcomes, but some those where a policy decides
+        by them: what others try elsewhere would only lead it astray, and that they move is no news.
+        """
         row = [float(decided.context[name]) for name in self._source.context]
         told = {name: float(fields[name]) for name in fields}
         self._heard += 1
-        alarm = self._pooled.learn_one(row, decided.index, told)
-        if self._source.over == "key" and decided.key is not None:
-            self._filter(decided.key).learn_one(row, decided.index, told)
-            self._changed.add(decided.key)
-            self._stale.add(decided.key)
-        if alarm is not None:
-            # What was expected until now was expected of another world.
-            self._fit, self._waiting, self._settled = Fit(), [], {}
-            self._odds, self._unassessed = [], 0
-            if self._goodness is not None:
-                self._goodness.clear()
-            return [self._alarmed(entry, alarm)]
+        doubted = self._doubted >= DOUBTED
+        if not doubted or decided.estimates is not None:
+            alarm = self._learn(row, decided, told)
+            if alarm is not None and not doubted:
+                self._forget()
+                return [self._alarmed(entry, alarm)]
         if self._is_settled(decided.key):
             self._waiting.append(_Waiting(row, decided.index, reward, decided.key, told, foretold(decided)))
             if len(self._waiting) >= _TOGETHER:
                 self._compare()
         return []
+
+    def _learn(self, row: list[float], decided: Decided, told: dict[str, float]) -> Alarm | None:
+        """Teach the filters."""
+        alarm = self._pooled.learn_one(row, decided.index, told)
+        if self._source.over == "key" and decided.key is not None:
+            self._filter(decided.key).learn_one(row, decided.index, told)
+            self._changed.add(decided.key)
+            self._stale.add(decided.key)
+        return alarm
+
+    def _forget(self) -> None:
+        """What was expected until an alarm was expected of another world."""
+        self._fit, self._waiting, self._settled = Fit(), [], {}
+        self._odds, self._unassessed, self._doubted = [], 0, 0
+        if self._goodness is not None:
+            self._goodness.clear()
 
     def _is_settled(self, key: str | None) -> bool:
         """Whether the estimate for a key has had the time to follow the last change."""
@@ -221,6 +241,7 @@ class Estimator:
         if self._goodness is not None:
             told = {name: np.array([one.told[name] for one in self._waiting]) for name in self._waiting[0].told}
             self._assess(self._goodness, rows, index, told)
+        self._doubted = self._doubted + len(self._waiting) if is_doubted(self._fit, self._odds) else 0
         self._waiting = []
 
     def _assess(
@@ -252,7 +273,8 @@ class Estimator:
 
     def dump(self) -> bytes:
         """What readers need, and the outcomes that wait to be compared; the filters are parts."""
-        state = _State(self._source.made_of, self.estimates, self._waiting, self._settled, self._unassessed)
+        progress = (self._settled, self._unassessed, self._doubted)
+        state = _State(self._source.made_of, self.estimates, self._waiting, *progress)
         return msgspec.msgpack.encode(state)
 
     def changes(self) -> dict[str, bytes | None]:
@@ -276,6 +298,7 @@ class Estimator:
         self._fit, self._heard = estimates.fit, estimates.heard
         self._waiting, self._settled = [one for one in state.waiting if one.told], state.settled
         self._odds, self._unassessed = list(estimates.odds), state.unassessed
+        self._doubted = state.doubted
         if (filtered := self._part(_POOLED)) is not None:
             _restore(self._pooled, filtered)
         if self._goodness is not None and (compared := self._part(_SHAPE)) is not None:

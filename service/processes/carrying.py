@@ -18,7 +18,7 @@ from envs.conditioning import Conditioning
 from envs.dynamics import Array, World
 from online.events import Released
 from online.log import Blob, Log
-from service.adapt import State
+from service.adapt import State, trial_share
 from service.deciding.arms import arm_of
 from service.deciding.beliefs import Estimates
 from service.deciding.jobs import Job
@@ -192,7 +192,9 @@ class Carrying:
     def _trial_of(self, command: Judge, state: State, estimates: Estimates) -> Trial:
         name = (command.cycle, f"{command.stage}/{command.candidate}")
         if self._trial is None or self._trial[0] != name:
-            share = {"canary": self.point.spec.gate.canary, "watched": 0.95}.get(command.stage, 0.5)
+            canary = self.point.spec.gate.canary
+            shares = {"canary": canary, "watched": 0.95, "doubted": trial_share(state.trial, canary)}
+            share = shares.get(command.stage, 0.5)
             known = state.params if estimates.pooled is None else estimates.pooled.values
             expected = None if state.misfit else Expectations.of(told(self.point.world, known))
             trial = Trial(self.log, self.point, command.candidate, expected, state.since, share)
