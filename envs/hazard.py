@@ -28,6 +28,9 @@ _SCATTERED_EVERY = 4
 class Hazard:
     """How often the world is expected to change, and when that is worth an alarm.
 
+    Both chances are for outcomes that scatter like counts; where they scatter more, and each tells as much less, they
+    are divided by the estimated dispersion: as many outcomes more are needed before they are forgotten.
+
     Args:
         anew: chance per transition that the parameters are drawn anew from the wide prior.
         moderate: chance per transition that they move by a moderate step.
@@ -99,6 +102,7 @@ class HazardFilter:
         self.atoms = atoms
         self.hazard = hazard or Hazard()
         self._weights: list[Array] = [factor.initial for factor in atoms.factors]
+        self._scatter = [_scatter(atoms, factor) for factor in atoms.factors]
         nominal = atoms.likelihood.unbounded(atoms.likelihood.nominal)
         self._tests = [ShiryaevRoberts(factor, nominal[factor.place]) for factor in atoms.factors]
         self._decisions, self._absurd = 0, 0.0
@@ -122,15 +126,17 @@ class HazardFilter:
         alarm = None
         for place, factor in enumerate(self.atoms.factors):
             told = [likely for row in rows if (likely := factor.told(row)) is not None]
-            self._weights[place] = self._updated(factor, self._weights[place], told)
+            self._weights[place] = self._updated(place, told)
             if self.hazard.threshold and told:
                 for likely in told:
                     self._tests[place].learn(likely, self._decisions)
                 alarm = alarm or self._alarmed(place)
         return alarm
 
-    def _updated(self, factor: Factor, weights: Array, told: list[Array]) -> Array:
-        anew, moderate = self.hazard.anew, self.hazard.moderate
+    def _updated(self, place: int, told: list[Array]) -> Array:
+        factor, weights, scatter = self.atoms.factors[place], self._weights[place], self._scatter[place]
+        slower = 1.0 if scatter is None else float(weights @ scatter)
+        anew, moderate = self.hazard.anew / slower, self.hazard.moderate / slower
         if factor.dense:
             # Matrices of scattered atoms are too large to be applied each time.
             moderate *= _SCATTERED_EVERY * (self._decisions % _SCATTERED_EVERY == 0)
@@ -240,3 +246,10 @@ class HazardFilter:
         self._weights = [np.asarray(weights, np.float64) for weights in state["weights"]]
         for test, saved in zip(self._tests, state["tests"], strict=True):
             test.restore(saved["accepted"], saved["believed"], saved["ratios"], saved["starts"])
+
+
+def _scatter(atoms: Atoms, factor: Factor) -> Array | None:
+    """The dispersion (m,) of each atom; `None` where none is counted."""
+    if DISPERSION not in factor.columns:
+        return None
+    return np.asarray(factor.values[:, atoms.likelihood.columns.index(DISPERSION)])
