@@ -277,11 +277,13 @@ def ingest(
     model: Annotated[str, typer.Argument(help="Model of the running service.")],
     source: Annotated[str, typer.Argument(metavar="FILE_OR_-", help="CSV, JSON lines or Parquet; - reads JSON lines.")],
     label: Annotated[str | None, typer.Option(help="Column that holds the label.")] = None,
+    key: Annotated[str | None, typer.Option(help="Column that holds the key, of a model with one.")] = None,
+    at: Annotated[str | None, typer.Option(help="Column that holds the time: seconds since 1970, or ISO 8601.")] = None,
     url: Url = LOCAL,
     json: Json = False,
 ) -> None:
     """Send a file's rows to a model as events."""
-    do("ingest", model=model, source=source, label=label, url=url, as_json=json)
+    do("ingest", model=model, source=source, label=label, key=key, at=at, url=url, as_json=json)
 
 
 @app.command()

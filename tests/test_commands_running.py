@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from running import QUIET, SOON_S, Run, learned, learned_when_back
 
@@ -156,6 +157,23 @@ def test_rows_of_a_file_are_learned_once_and_a_bad_one_is_named(quiet: Run, tmp_
     assert (result["rows"], result["accepted"]) == (4, 3)
     assert [line["line"] for line in result["rejected"]] == [4]
     assert quiet.eventually(lambda: learned(quiet, "demand") == before + 3)
+
+
+def test_columns_of_a_file_are_keys_and_times_where_the_command_says_so(quiet: Run, tmp_path: Path) -> None:
+    pipeline = [{"use": "linear_model.LinearRegression"}]
+    declared = {"task": "regression", "key": "sku", "pipeline": pipeline, "features": {"price": {"type": "number"}}}
+    made = httpx.put(f"{quiet.url()}/v1/models/keyed", json=declared, params={"actor": "ana", "reason": "by product"})
+    assert made.is_success, made.text
+    path = tmp_path / "sales.csv"
+    path.write_text("sku,day,price,sold\n7,2026-01-01,1.5,2\n8,2026-01-02,2.5,1\n")
+    done = trimtab(quiet, "ingest", "keyed", str(path), "--label", "sold", "--key", "sku", "--at", "day", "--json")
+    assert json.loads(done.stdout)["accepted"] == 2, done.stderr
+    assert quiet.eventually(lambda: learned(quiet, "keyed") == 2)
+    wrong = trimtab(quiet, "ingest", "keyed", str(path), "--label", "sold", "--at", "nothing")
+    assert wrong.returncode == 2
+    absent = trimtab(quiet, "ingest", "keyed", str(path), "--label", "sold", "--key", "product")
+    assert absent.returncode == 2
+    assert "no column 'product'; it has: sku, day, price, sold" in " ".join(absent.stderr.split())
 
 
 def test_what_was_set_aside_is_listed(quiet: Run) -> None:

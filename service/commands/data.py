@@ -3,7 +3,6 @@
 import csv
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ _DATA_SETS: Mapping[str, Callable[[], FileDataset]] = {
     if issubclass(kind, FileDataset) and not issubclass(kind, RemoteDataset)
 }
 
+_LABEL = "the label"
+
 
 def rows_of(data: str, label: str | None, at: str | None, entity: str | None) -> Iterator[Row]:
     """The rows of a file, or of a data set that River ships.
@@ -30,44 +31,20 @@ def rows_of(data: str, label: str | None, at: str | None, entity: str | None) ->
     """
     if data in _DATA_SETS:
         for features, y in _DATA_SETS[data]():
-            yield _row({"features": features, "label": y}, at, entity)
+            yield _row(files.event({**features, _LABEL: y}, _LABEL, entity if entity in features else None, at))
         return
     if not Path(data).exists():
         raise UsageError(f"there is no file {data!r}, and River ships: {', '.join(_DATA_SETS)}")
     for row in files.read(Path(data)):
-        event = files.event(row, label)
+        event = files.event(row, label, entity if entity in row else None, at)
         if "label" not in event:
             raise UsageError(f"say which column of {data} holds the label, with --label: {', '.join(row)}")
-        yield _row(event, at, entity)
+        yield _row(event)
 
 
-def _row(event: Mapping[str, Any], at: str | None, entity: str | None) -> Row:
-    # A date is what the data has, and no feature that a model takes: it becomes seconds.
-    given = event["features"].items()
-    features = {name: _seconds(value) if isinstance(value, datetime) else value for name, value in given}
-    key, time = event.get("key"), event.get("at")
-    if entity is not None and key is None:
-        key = features.pop(entity, None)
-    if at is not None:
-        if at not in features:
-            raise UsageError(f"there is no column {at!r} for --at; there are: {', '.join(features)}")
-        time = _time(at, features.pop(at))
-    elif time is not None:
-        time = _time("at", time)
-    return Row(features, event["label"], None if entity is None or key is None else str(key), time)
-
-
-def _time(column: str, given: Any) -> float:
-    if isinstance(given, float | int):
-        return given
-    try:
-        return _seconds(datetime.fromisoformat(given))
-    except (TypeError, ValueError):
-        raise UsageError(f"{given!r} in column {column!r} is no time: give seconds since 1970 or ISO 8601") from None
-
-
-def _seconds(time: datetime) -> float:
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+def _row(event: Mapping[str, Any]) -> Row:
+    time = event.get("at")
+    return Row(event["features"], event["label"], event.get("key"), None if time is None else files.moment("at", time))
 
 
 def count_of(data: str) -> int | None:

@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,57 @@ def lines(source: Iterable[bytes]) -> Iterator[dict[str, Any]]:
                 raise RowError(f"line {number} is no JSON object: {error}") from None
 
 
-def event(row: Mapping[str, Any], label: str | None) -> dict[str, Any]:
+def event(row: Mapping[str, Any], label: str | None, key: str | None = None, at: str | None = None) -> dict[str, Any]:
     """A row as an event: itself where it is one already, else its columns as features and one of them as the label.
+
+    Args:
+        label: Column of the label; without one a row that is an event is taken as it stands.
+        key: Column of the key, in text.
+        at: Column of the time, in seconds since 1970.
+
+    Raises:
+        RowError: The row lacks one of these columns, or its time is none.
 
     >>> event({"price": 2.5, "sold": 1}, "sold")
     {'features': {'price': 2.5}, 'label': 1}
+    >>> event({"price": 2.5, "sold": 1, "sku": 7, "day": "2026-01-01"}, "sold", "sku", "day")
+    {'features': {'price': 2.5}, 'label': 1, 'key': '7', 'at': 1767225600.0}
     """
     if label is None and isinstance(row.get("features"), Mapping) and row.keys() <= EVENT_FIELDS:
         return dict(row)
-    if label is None:
-        return {"features": dict(row)}
-    if label not in row:
-        raise RowError(f"a row has no column {label!r}; it has: {', '.join(row)}")
-    return {"features": {name: value for name, value in row.items() if name != label}, "label": row[label]}
+    named = {"label": label, "key": key, "at": at}
+    for column in named.values():
+        if column is not None and column not in row:
+            raise RowError(f"a row has no column {column!r}; it has: {', '.join(row)}")
+    features = {name: _plain(value) for name, value in row.items() if name not in named.values()}
+    found: dict[str, Any] = {"features": features}
+    if label is not None:
+        found["label"] = row[label]
+    if key is not None and row[key] is not None:
+        found["key"] = str(row[key])
+    if at is not None:
+        found["at"] = moment(at, row[at])
+    return found
+
+
+def moment(column: str, given: Any) -> float:
+    """A time in seconds since 1970; one without a zone is taken as UTC. Raises `RowError`.
+
+    >>> moment("day", "2026-01-01"), moment("day", 12)
+    (1767225600.0, 12)
+    """
+    if isinstance(given, float | int) and not isinstance(given, bool):
+        return given
+    try:
+        time = given if isinstance(given, datetime) else datetime.fromisoformat(given)
+    except (TypeError, ValueError):
+        raise RowError(f"{given!r} in column {column!r} is no time: give seconds since 1970 or ISO 8601") from None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def _plain(value: Any) -> Any:
+    """A date is what data has, and no feature that a model takes: it becomes seconds."""
+    return moment("", value) if isinstance(value, datetime) else value
 
 
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
