@@ -42,6 +42,7 @@ mode = "live"
 bandits = ["prices"]
 exploration = {share = 0.02, over = "neighbours"}
 outcome = {wait = "10s"}
+gate = {canary = 0.2}
 adapt = {settle = "10s", cooldown = "1min", explore = 0.05}
 """
 

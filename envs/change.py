@@ -19,6 +19,9 @@ ACCEPTED_SPREAD = 0.125
 NEAR_SPREAD = 0.375
 """Spread of the local half of the alternatives."""
 
+SOON = 1000
+"""Transitions within which a change in earnest is noticed again."""
+
 
 @dataclass(frozen=True)
 class Alarm:
@@ -59,7 +62,20 @@ class ShiryaevRoberts:
         self.believed: Array = np.asarray(believed, np.float64)
         self.ratios: Array = np.zeros(self._factor.m)
         self.starts: Array = np.zeros(self._factor.m)
+        self.noticed: int | None = None
         self._near()
+
+    def notice(self, decision: int, believed: Array, accepted: Array) -> None:
+        """An alarm was raised: go on against what was accepted, and after the second soon after from what is believed.
+
+        Most of the evidence of an alarm by mistake dissolves at once: it must neither be accepted nor hide a change
+        just after. A change in earnest is soon noticed again, when more is known of what came of it.
+        """
+        if self.noticed is not None and decision - self.noticed <= SOON:
+            self.reset(believed, accepted)
+            return
+        self.noticed = decision
+        self.ratios, self.starts = np.zeros(self._factor.m), np.zeros(self._factor.m)
 
     def _near(self) -> None:
         near = self._factor.close_to(self.accepted, NEAR_SPREAD)
@@ -85,7 +101,8 @@ class ShiryaevRoberts:
         """When the change probably began."""
         return round(float(self._alternatives @ self.starts) / max(self.statistic, 1e-300))
 
-    def restore(self, accepted: Array, believed: Array, ratios: Array, starts: Array) -> None:
+    def restore(self, accepted: Array, believed: Array, ratios: Array, starts: Array, *, noticed: int | None) -> None:
         """Go on from what was saved."""
         self.reset(believed, accepted)
+        self.noticed = noticed
         self.ratios, self.starts = np.asarray(ratios, np.float64), np.asarray(starts, np.float64)

@@ -160,7 +160,7 @@ class HazardFilter:
             return None
         before, after = self._named(place, test.accepted), self._median(place)
         alarm = Alarm(self._decisions, test.since, statistic, threshold, before, self._named(place, after))
-        test.reset(self._weights[place], after)
+        test.notice(self._decisions, self._weights[place], after)
         return alarm
 
     def _median(self, place: int) -> Array:
@@ -227,7 +227,13 @@ class HazardFilter:
     def snapshot(self) -> dict[str, Any]:
         """The state as plain arrays and numbers; `restore` goes on from it bit for bit."""
         tests = [
-            {"accepted": t.accepted, "believed": t.believed, "ratios": t.ratios, "starts": t.starts}
+            {
+                "accepted": t.accepted,
+                "believed": t.believed,
+                "ratios": t.ratios,
+                "starts": t.starts,
+                "noticed": t.noticed,
+            }
             for t in self._tests
         ]
         return {"decisions": self._decisions, "absurd": self._absurd, "weights": list(self._weights), "tests": tests}
@@ -245,7 +251,8 @@ class HazardFilter:
         self._decisions, self._absurd = int(state["decisions"]), float(state["absurd"])
         self._weights = [np.asarray(weights, np.float64) for weights in state["weights"]]
         for test, saved in zip(self._tests, state["tests"], strict=True):
-            test.restore(saved["accepted"], saved["believed"], saved["ratios"], saved["starts"])
+            arrays = (saved["accepted"], saved["believed"], saved["ratios"], saved["starts"])
+            test.restore(*arrays, noticed=saved.get("noticed"))
 
 
 def _scatter(atoms: Atoms, factor: Factor) -> Array | None:

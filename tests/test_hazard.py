@@ -7,6 +7,7 @@ import pytest
 
 from envs import worlds
 from envs.atoms import Atoms, Prior, quantile
+from envs.change import SOON
 from envs.checks import random_actions
 from envs.hazard import Hazard, HazardFilter
 from envs.likelihood import Likelihood, likelihood
@@ -180,18 +181,43 @@ def test_an_empty_shelf_says_nothing():
     assert live.estimate().decisions == 0
 
 
-def test_a_change_raises_one_alarm_with_its_evidence():
+def test_a_change_raises_an_alarm_with_its_evidence_and_another_that_confirms_it():
     world = worlds.make("pricing")
     live, before = learned(Atoms(world), transitions(world, 400, 11), Hazard())
     assert before == ()
     alarms = live.learn_many(*transitions(world, 300, 12, world.with_params({"sensitivity": 2.0})))
-    assert len(alarms) == 1
-    alarm = alarms[0]
+    assert len(alarms) == 2
+    alarm, confirmed = alarms
+    assert confirmed.before == alarm.before
+    assert abs(confirmed.after["sensitivity"] - 2.0) < abs(alarm.after["sensitivity"] - 2.0)
     assert 400 < alarm.decision < 520
     assert 380 < alarm.since < alarm.decision
     assert alarm.statistic > alarm.threshold
     assert alarm.before["sensitivity"] == pytest.approx(1.0)
     assert alarm.after["sensitivity"] > 1.2
+
+
+def test_an_alarm_by_mistake_hides_no_change_just_after_it():
+    world = worlds.make("pricing")
+    live, _ = learned(Atoms(world), transitions(world, 400, 11), Hazard())
+    (test,) = live._tests
+    # As if chance had sounded it: what it takes for the new parameters is where the world goes next.
+    after = live.atoms.likelihood.unbounded(np.array([2.7, 1.5, 1.0]))
+    test.notice(live.estimate().decisions, test.believed, after)
+    assert test.statistic == 0.0
+    alarms = live.learn_many(*transitions(world, 300, 12, world.with_params({"sensitivity": 1.5})))
+    assert [alarm.before["sensitivity"] for alarm in alarms] == [pytest.approx(1.0)]
+
+
+def test_an_alarm_is_accepted_where_it_sounds_again_soon_and_forgotten_later():
+    live, _ = learned(Atoms(worlds.make("pricing")), transitions(worlds.make("pricing"), 50, 11), Hazard())
+    (test,) = live._tests
+    for first, second, accepted in ((100, 100 + SOON, True), (5000, 5001 + SOON, False)):
+        test.reset(test.believed, np.zeros(3))
+        test.notice(first, test.believed, np.ones(3))
+        assert not test.accepted.any()
+        test.notice(second, test.believed, np.ones(3))
+        assert test.accepted.all() == accepted
 
 
 def test_parameters_that_were_accepted_are_the_new_standard():
