@@ -54,6 +54,9 @@ DRAWS = 7
 SHADOWED = 200
 """Live contexts on which a candidate must have been compared before it may serve."""
 
+_SOON = 300
+"""Units after which a trial in a doubted world sees most: who is far worse there must be found soon."""
+
 _ROUND = 2.0
 _WIDER = 1.2
 
@@ -170,17 +173,18 @@ class Carrying:
         if command.stage == "shadow":
             verdict = self._shadow(trial, command, estimates)
         else:
-            verdict = self._verdict(trial.watched(), self._rule(state, trial))
+            planned = _SOON if command.stage == "doubted" else CanaryRule.planned
+            verdict = self._verdict(trial.watched(), self._rule(state, trial), planned)
         self._told[command.stage] = "; ".join(verdict.reasons)
         return None if verdict.verdict == "not enough evidence" else judged(command, now, verdict)
 
-    def _verdict(self, units: Watched, rule: WatchRule) -> Verdict:
+    def _verdict(self, units: Watched, rule: WatchRule, planned: int) -> Verdict:
         if rule.trust < float("inf"):
             return watch_gate(units, rule)
         # Outcomes alone, which are looked at once a second: only a sequence that allows for that will do.
         share = np.full(len(units.earned), units.share)
         whole = Units(units.candidate, units.earned, share)
-        return canary_gate(whole, CanaryRule(tolerance=rule.tolerance, confidence=rule.confidence))
+        return canary_gate(whole, CanaryRule(rule.tolerance, rule.confidence, planned=planned))
 
     def _rule(self, state: State, trial: Trial) -> WatchRule:
         gate = self.point.spec.gate
