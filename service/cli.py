@@ -159,6 +159,7 @@ def lineage(
 
 @app.command()
 def tune(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="WORLD_OR_MODEL", help="World, or model of the manifest.")],
     algo: Annotated[str, typer.Option(help="World: ppo, a2c or maskable-ppo.")] = "ppo",
     params: Params = "",
@@ -181,8 +182,10 @@ def tune(
     """Search the settings of an algorithm for a world, or of a declared model over a data set."""
     of_world = {"algo": algo, "params": params, "ranges": ranges, "steps": steps, "study": study, "out": out}
     of_model = {"data": data, "label": label, "at": at, "search": search or [], "held_out": held_out}
+    sources = {option: context.get_parameter_source(option) for option in context.params}
+    written = {option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     do("tune_model", "either", name=name, manifest=manifest, of_world=of_world, of_model=of_model,
-        trials=trials, seed=seed, as_json=json)  # fmt: skip
+        written=written, trials=trials, seed=seed, as_json=json)  # fmt: skip
 
 
 @app.command("import")

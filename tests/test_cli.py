@@ -68,6 +68,8 @@ def test_worlds_are_listed_as_one_json_object() -> None:
         (("train", "pricing", "--params", "prices=any"), "prices=0.5:4.25:0.25"),
         (("train", "pricing", "--algo", "exact", "--ranges", "volume=1:2"), "--ranges"),
         (("tune", "pricing", "--algo", "dqn"), "maskable-ppo"),
+        (("tune", "pricing", "--held-out", "0.2"), "pricing is a world, and --held-out means nothing there"),
+        (("tune", "churn", "--data", "Phishing", "--algo", "ppo"), "churn is a model, and --algo means nothing there"),
         (("evaluate", "myopic", "--world", "pricing", "--params", "prices=any"), "evaluate exact"),
         (("evaluate", "myopic", "--world", "pricing", "--ranges", "volume=2:1"), "volume=2:1"),
         (("simulate", "price", "--url", "foo"), "http://127.0.0.1:8080"),

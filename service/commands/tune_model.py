@@ -1,6 +1,6 @@
 """`trimtab tune MODEL`: search the settings of a declared model through the back-test."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,24 @@ def either(
     manifest: Path | None,
     of_world: Mapping[str, Any],
     of_model: Mapping[str, Any],
+    written: Collection[str],
     trials: int,
     seed: int,
     as_json: bool,
 ) -> None:
-    """Tune a model where the manifest declares one of this name, else a world."""
-    if of_model["data"] is not None or is_model(name, manifest):
+    """Tune a model where the manifest declares one of this name, else a world.
+
+    Args:
+        written: Options that were given, whatever their value.
+
+    Raises:
+        UsageError: An option of the other kind was given.
+    """
+    is_for_model = of_model["data"] is not None or is_model(name, manifest)
+    kind, others = ("model", of_world) if is_for_model else ("world", of_model)
+    if strange := [f"--{option.replace('_', '-')}" for option in others if option in written]:
+        raise UsageError(f"{name} is a {kind}, and {', '.join(strange)} means nothing there: leave it out")
+    if is_for_model:
         run(name, manifest=manifest, trials=trials, seed=seed, as_json=as_json, **of_model)
         return
     from service.commands import tune as worlds
