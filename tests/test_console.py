@@ -262,6 +262,7 @@ def system(**changes: Any) -> dict[str, Any]:
         "pending": 1,
         "rejected": 0,
         "lag": 0,
+        "age_s": 0.5,
         "values": [],
         "error": "",
     }

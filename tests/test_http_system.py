@@ -94,6 +94,9 @@ def test_learners_are_gauged(service):
     service.settle()
     assert metric(service, "trimtab_learner_lag_entries", subject="model:churn") == 0
     assert metric(service, "trimtab_learned", subject="model:churn") == 1
+    churn = next(one for one in service.get("/v1/system")["models"] if one["name"] == "churn")
+    assert (churn["learned"], churn["lag"], churn["rejected"]) == (1, 0, 0)
+    assert churn["age_s"] >= 0
 
 
 def test_what_came_of_decisions_is_gauged(service):

@@ -136,7 +136,7 @@ def _point(point: Answer, peek: Peek) -> str:
         figure("of the optimum", f"{percent(share)} {against}", "exact, in the world as it is believed now"),
         figure("decisions", whole(point["decisions"])),
         figure("pending", whole(point["pending"]), "decisions whose outcome has not come"),
-        figure("behind", whole(point["lag"]), "entries that the learner has not seen"),
+        *_standing(point),
     ]
     changed = (
         f"{when(release['since'], 'hms')} · {text(release['reason'])}" if release["since"] else "as the manifest has it"
@@ -146,6 +146,15 @@ def _point(point: Answer, peek: Peek) -> str:
         f"<p class=soft>{text(point['world'])} · serves {code(short(serving or point['baseline']))}</p>"
         f"{drawn}{facts(figures)}<p class='soft last'>last change {changed}</p></article>"
     )
+
+
+def _standing(subject: Answer) -> list[str]:
+    """How far the learner of a point or model is."""
+    return [
+        figure("behind", whole(subject["lag"]), "entries that the learner has not seen"),
+        figure("snapshot", seconds(subject["age_s"]), "since the state that is served was loaded"),
+        figure("set aside", whole(subject["rejected"]), "entries", "bad" if subject["rejected"] else ""),
+    ]
 
 
 def _sparkline(series: Answer | None) -> tuple[str, float | None]:
@@ -191,7 +200,7 @@ def _model(model: Answer, peek: Peek) -> str:
     figures += [
         figure(rule, number(value, 4), "what a simple rule reaches") for rule, value in model["baseline"].items()
     ]
-    figures += [figure("learned", whole(model["learned"])), figure("behind", whole(model["lag"]))]
+    figures += [figure("learned", whole(model["learned"])), *_standing(model)]
     return (
         f"<article class='card tile'><header><h3>{link(name, 'models', name)}</h3>{pill(model['task'])}{drift}</header>"
         f"{drawn}{facts(figures)}</article>"

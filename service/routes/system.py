@@ -14,7 +14,7 @@ from online.log import EntryId
 from service.deciding.feed import Note
 from service.deciding.jobs import Job
 from service.deciding.releases import Release
-from service.deciding.serving import PointState, Served
+from service.deciding.serving import PointState, Progress, Served
 from service.http import telemetry
 from service.http.api import Api
 from service.http.operations import Answer, Call, Headers, Operation, reply
@@ -50,7 +50,10 @@ class ProcessView(Struct, frozen=True):
 
 
 class ModelView(Struct, frozen=True):
-    """One model: what it has learned, how well it does, how far behind it is."""
+    """One model: what it has learned, how well it does, how far behind it is.
+
+    `age_s` is how long ago the state that is served was loaded: it grows where nothing is learned.
+    """
 
     name: str
     task: str
@@ -61,6 +64,7 @@ class ModelView(Struct, frozen=True):
     drift: bool
     rejected: int
     lag: int
+    age_s: float | None
 
 
 class ValueView(Struct, frozen=True):
@@ -79,7 +83,7 @@ class ValueView(Struct, frozen=True):
 
 
 class PointView(Struct, frozen=True):
-    """One point: what serves it, and what its policies have earned."""
+    """One point: what serves it, what its policies have earned; `age_s` as of a model."""
 
     name: str
     world: str
@@ -89,6 +93,7 @@ class PointView(Struct, frozen=True):
     pending: int
     rejected: int
     lag: int
+    age_s: float | None
     values: list[ValueView]
     error: str
 
@@ -151,9 +156,9 @@ class System:
         states = {f"model:{name}": model.progress for name, model in served.models.items()}
         states |= {f"point:{name}": state.progress for name, state in served.states.items()}
         for subject, progress in states.items():
-            age = now - progress.changed if progress.changed is not None else 0.0
+            age = _age(progress, now)
             self._api.telemetry.learner(
-                subject, age=age, lag=progress.lag, learned=progress.learned, rejected=progress.rejected
+                subject, age=age or 0.0, lag=progress.lag, learned=progress.learned, rejected=progress.rejected
             )
         for name, state in served.states.items():
             values = state.values.values()
@@ -175,8 +180,8 @@ class System:
                     ProcessView(beat.process, beat.pid, beat.started, max(0.0, now - beat.at), dict(beat.detail))
                     for beat in served.heartbeats
                 ],
-                models=_models(served),
-                points=_points(served),
+                models=_models(served, now),
+                points=_points(served, now),
                 jobs=list(served.jobs[:_JOBS]),
                 feed=[note for _, note in served.notes],
             )
@@ -264,7 +269,11 @@ def _last_event(text: str) -> EntryId:
         return EntryId(0, 0)
 
 
-def _models(served: Served) -> list[ModelView]:
+def _age(progress: Progress, now: float) -> float | None:
+    return None if progress.changed is None else max(0.0, now - progress.changed)
+
+
+def _models(served: Served, now: float) -> list[ModelView]:
     return [
         ModelView(
             name=model.spec.name,
@@ -276,12 +285,13 @@ def _models(served: Served) -> list[ModelView]:
             drift=model.is_drifting,
             rejected=model.progress.rejected,
             lag=model.progress.lag,
+            age_s=_age(model.progress, now),
         )
         for model in served.models.values()
     ]
 
 
-def _points(served: Served) -> list[PointView]:
+def _points(served: Served, now: float) -> list[PointView]:
     views = []
     for name, point in served.points.items():
         state = served.states.get(name, PointState())
@@ -299,6 +309,7 @@ def _points(served: Served) -> list[PointView]:
                 pending=state.pending,
                 rejected=state.progress.rejected,
                 lag=state.progress.lag,
+                age_s=_age(state.progress, now),
                 values=values,
                 error=served.errors.get(f"point:{name}", ""),
             )
