@@ -21,6 +21,9 @@ task = "regression"
 pipeline = [{use = "preprocessing.MinMaxScaler"}, {use = "linear_model.LinearRegression"}]
 metrics = ["MAE"]
 
+[bandits.offers]
+explore = {use = "inverse_gap"}
+
 [points.price]
 world = "pricing"
 params = {stock = 20, periods = 50, prices = "0.5:4.25:0.25"}

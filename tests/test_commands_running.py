@@ -218,9 +218,20 @@ def test_an_operator_trains_registers_promotes_and_rolls_back_from_the_command_l
     assert "apprentice" in wrong.stderr
 
 
-def serves(run: Run) -> str | None:
-    """The digest of the bundle that the API serves by now."""
-    incumbent: str | None = run.get("/v1/points/price")["release"]["incumbent"]
+def test_a_bandit_is_promoted_by_its_name_from_the_command_line(quiet: Run) -> None:
+    table = {"world": "pricing", "params": {"prices": [1.0, 2.0]}, "bandits": ["offers"]}
+    assert httpx.put(f"{quiet.url()}/v1/points/deal", json=table, trust_env=False).is_success
+    refused = trimtab(quiet, "promote", "deal", "bandit:nobody", "--reason", "because")
+    assert refused.returncode == 2
+    assert "bandit:offers" in refused.stderr
+    promoted = trimtab(quiet, "promote", "deal", "bandit:offers", "--reason", "it learns on the job")
+    assert promoted.returncode == 0, promoted.stderr
+    assert quiet.eventually(lambda: serves(quiet, "deal") == "bandit:offers")
+
+
+def serves(run: Run, point: str = "price") -> str | None:
+    """The name of the policy that the API serves by now."""
+    incumbent: str | None = run.get(f"/v1/points/{point}")["release"]["incumbent"]
     return incumbent
 
 

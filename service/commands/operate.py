@@ -69,13 +69,20 @@ def _table(text: str) -> dict[str, Any]:
 
 
 def promote(point: str, digest: str, reason: str, actor: str, url: str, as_json: bool) -> None:
-    """Let a bundle serve a point."""
+    """Let a bundle, or one of its bandits, serve a point."""
+    _order(url, f"/v1/policies/{point}/promote", {"digest": _named(url, point, digest)}, reason, actor, as_json)
+
+
+def _named(url: str, point: str, digest: str) -> str:
+    """A policy by its whole name; that of a bandit (`bandit:NAME`) is whole already."""
+    if digest.startswith("bandit:"):
+        return digest
     known = [policy["digest"] for policy in _get(url, f"/v1/policies/{point}")["policies"]]
     chosen = [name for name in known if name.startswith(digest)]
     if len(chosen) != 1:
         few = ", ".join(name[:12] for name in known) or "none"
         raise UsageError(f"{digest!r} is the beginning of {len(chosen)} of the bundles of {point!r}; there are: {few}")
-    _order(url, f"/v1/policies/{point}/promote", {"digest": chosen[0]}, reason, actor, as_json)
+    return str(chosen[0])
 
 
 def rollback(point: str, reason: str, actor: str, url: str, as_json: bool) -> None:
