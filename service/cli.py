@@ -356,13 +356,13 @@ def policies(point: Point, url: Url = LOCAL, json: Json = False) -> None:
 @app.command()
 def promote(
     point: Point,
-    digest: Annotated[str, typer.Argument(help="Bundle, by its digest or the beginning of it.")],
+    digest: Annotated[str, typer.Argument(help="Bundle, by its digest or the beginning of it; or bandit:NAME.")],
     reason: Reason,
     actor: Actor = "",
     url: Url = LOCAL,
     json: Json = False,
 ) -> None:
-    """Let a bundle serve a point."""
+    """Let a bundle, or one of its bandits, serve a point."""
     do("operate", "promote", point=point, digest=digest, reason=reason, actor=actor, url=url, as_json=json)
 
 
