@@ -52,6 +52,17 @@ def test_a_bucket_tells_values_by_arm_actions_by_group_and_estimates_by_quantile
     assert bucket.estimates["k"].mid == 2.0
 
 
+def test_where_there_is_a_default_outcomes_that_come_at_once_do_not_stand_for_those_that_may_yet_default():
+    rows = [seen(0, 1.0), seen(0, None), seen(0, 9.0), seen(0, 5.0)._replace(closed=True)]
+    (earned,) = told(0.0, rows, actions=2, defaults=True).earned
+    assert earned.value is not None
+    # The second may yet default: what the third earned so soon does not count, what is over does.
+    assert (earned.decisions, earned.rewarded, earned.value.mid) == (4, 2, 3.0)
+    (at_once,) = told(0.0, rows, actions=2).earned
+    assert at_once.value is not None
+    assert (at_once.rewarded, at_once.value.mid) == (3, 5.0)
+
+
 def test_a_bucket_without_decisions_says_nothing():
     bucket = told(0.0, [], actions=12)
     assert (bucket.decisions, bucket.earned, bucket.actions) == (0, [], [0.0] * 6)

@@ -39,7 +39,7 @@ class Interval(Struct, frozen=True):
 
 
 class Earned(Struct, frozen=True):
-    """What one policy earned in one arm within a bucket, per decision that has its reward."""
+    """What one policy earned in one arm within a bucket, per decision of which that is known: `rewarded` of them."""
 
     policy: str
     kind: str
@@ -77,11 +77,12 @@ class Errors(Struct, frozen=True):
 
 
 class Seen(NamedTuple):
-    """One decision, when it was made, and its reward where it has one."""
+    """One decision, when it was made, its reward where it has one, and whether its wait is over."""
 
     decided: Decided
     at: float
     reward: float | None
+    closed: bool = False
 
 
 def width_of(span: float, buckets: int) -> float:
@@ -104,28 +105,36 @@ def groups_of(actions: int) -> list[tuple[int, int]]:
     return [(first, min(first + size, actions) - 1) for first in range(0, actions, size)]
 
 
-def told(at: float, seen: Sequence[Seen], actions: int) -> Bucket:
-    """One bucket from its decisions, the oldest first."""
-    by_arm: dict[tuple[str, str, str], list[Seen]] = defaultdict(list)
-    for one in seen:
-        by_arm[one.decided.policy, one.decided.kind, one.decided.arm].append(one)
+def told(at: float, seen: Sequence[Seen], actions: int, defaults: bool = False) -> Bucket:
+    """One bucket from its decisions, the oldest first.
+
+    Args:
+        defaults: Whether a decision without outcomes earns something once its wait is over. Outcomes that come at once
+            say nothing of those that are still to default: then values are of decisions whose wait is over, or that
+            were made before the first one that still waits.
+    """
+    awaited = next((place for place, one in enumerate(seen) if one.reward is None and not one.closed), len(seen))
+    by_arm: dict[tuple[str, str, str], list[tuple[Seen, bool]]] = defaultdict(list)
+    for place, one in enumerate(seen):
+        counts = one.reward is not None and (not defaults or one.closed or place < awaited)
+        by_arm[one.decided.policy, one.decided.kind, one.decided.arm].append((one, counts))
     groups = groups_of(actions)
     # The factors of a product share one list of actions, and are counted together.
     index = np.array([one.decided.index for one in seen], np.int64).ravel()
-    counts = np.bincount(index // (groups[0][1] + 1), minlength=len(groups)) if seen else np.zeros(len(groups))
+    shares = np.bincount(index // (groups[0][1] + 1), minlength=len(groups)) if seen else np.zeros(len(groups))
     names = sorted({name for one in seen for name in one.decided.estimates or ()})
     return Bucket(
         at=at,
         decisions=len(seen),
         earned=[_earned(arm, rows) for arm, rows in by_arm.items()],
-        actions=(counts / max(len(index), 1)).tolist(),
+        actions=(shares / max(len(index), 1)).tolist(),
         estimates={name: _quantiles([(one.decided.estimates or {}).get(name) for one in seen]) for name in names},
         waiting=sum(one.reward is None for one in seen),
     )
 
 
-def _earned(arm: tuple[str, str, str], rows: Sequence[Seen]) -> Earned:
-    paid = [one for one in rows if one.reward is not None]
+def _earned(arm: tuple[str, str, str], rows: Sequence[tuple[Seen, bool]]) -> Earned:
+    paid = [one for one, counts in rows if counts]
     units = [one.decided.episode or one.decided.id for one in paid]
     value = mean_of([one.reward or 0.0 for one in paid], units) if paid else None
     return Earned(*arm, decisions=len(rows), rewarded=len(paid), value=value)
@@ -164,14 +173,14 @@ def read(log: Log, partition: Partition, since: float, until: float, count: int)
 def _seen(log: Log, partition: Partition, found: Sequence[tuple[Decided, float]]) -> list[Seen]:
     standings = log.lookup_all(partition, [standing_field(event.id, event.key) for event, _ in found])
     return [
-        Seen(event, at if event.at is None else event.at, _reward(data))
+        Seen(event, at if event.at is None else event.at, *_reward(data))
         for (event, at), data in zip(found, standings, strict=True)
     ]
 
 
-def _reward(data: bytes | None) -> float | None:
+def _reward(data: bytes | None) -> tuple[float | None, bool]:
     standing = Standing("pending") if data is None else parse_standing(data)
-    return standing.reward if standing.state in ("rewarded", "defaulted") else None
+    return standing.reward if standing.state in ("rewarded", "defaulted") else None, standing.closed
 
 
 def read_errors(log: Log, partition: Partition, since: float, until: float, count: int) -> Errors:

@@ -100,9 +100,10 @@ class Series:
         point = self._api.point(call.path["point"]).point
         span, buckets = self._asked(call)
         groups = [(point.actions[first], point.actions[last]) for first, last in groups_of(len(point.actions))]
+        defaults = point.spec.outcome.default is not None
 
         def one(log: Log, partition: Partition, since: float, until: float) -> Bucket:
-            return series.told(since, series.read(log, partition, since, until, SAMPLE), len(point.actions))
+            return series.told(since, series.read(log, partition, since, until, SAMPLE), len(point.actions), defaults)
 
         def answer(since: float, until: float, grid: Buckets) -> PointSeries:
             return PointSeries(point.name, since, until, grid.width, SAMPLE, groups, grid.all())
