@@ -286,6 +286,28 @@ def test_a_release_by_hand_ends_the_cycle_and_stands(bundles: dict[float, Bundle
     assert town.registry.current("price", "live").incumbent == bundles[0.3].digest
 
 
+def test_an_order_of_the_loop_that_somebody_forestalls_does_nothing(
+    bundles: dict[float, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = calm_town(bundles, lineup={"next": bundles[2.0]})
+    registry = town.loop.carrying.registry
+    release, forestalled = registry.release, []
+
+    def late(point: str, event: Released, asked: Any = None) -> Any:
+        if not forestalled:
+            forestalled.append(event.id)
+            town.serve(bundles[0.3])
+        return release(point, event, asked)
+
+    monkeypatch.setattr(registry, "release", late)
+    town.sensitivity = 2.0
+    town.until("rejected", 100)
+    serving = town.registry.current("price", "live")
+    assert len(forestalled) == 1
+    assert (serving.mode, serving.incumbent, serving.candidate) == ("live", bundles[0.3].digest, None)
+    assert forestalled[0] not in {done.id for done in town.registry.history("price", "live")}
+
+
 class Stubborn(Town):
     """A town that buys at any price up to 1.5 and hardly anything above: under no parameters is that its world."""
 

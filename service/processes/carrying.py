@@ -147,7 +147,7 @@ class Carrying:
         return release.incumbent if same else None
 
     def _current(self) -> Release:
-        return self.registry.current(self.point.name, self.point.spec.mode)
+        return self._history()[-1]
 
     def _gate(self, command: Judge, state: State, now: float) -> Fact:
         """The candidate against everybody who could serve, in worlds drawn from what is believed."""
@@ -230,18 +230,29 @@ class Carrying:
 
     def _serve(self, command: Serve, state: State, now: float) -> Fact | None:
         release_id = f"adapt/{command.cycle}/{command.stage}" + (f"/{command.trial}" if command.trial else "")
-        known = {event.id for event in self.registry.releases(self.point.name)}
-        if command.against is not None and f"{release_id}/against" not in known:
-            self._release(f"{release_id}/against", _bundle(command.against), "live", None, state, now)
-        if release_id not in known:
-            share = command.share if command.mode == "canary" else None
-            self._release(release_id, _bundle(command.candidate), command.mode, share, state, now)
+        orders: list[tuple[str, str, Mode, float | None]] = []
+        if command.against is not None:
+            orders.append((f"{release_id}/against", command.against, "live", None))
+        orders.append(
+            (release_id, command.candidate, command.mode, command.share if command.mode == "canary" else None)
+        )
+        for order_id, policy, mode, share in orders:
+            if not self._release(order_id, _bundle(policy), mode, share, state, now):
+                # Somebody else came first: that intervention ends the cycle.
+                return None
         done = command.stage in ("released", "confirmed", "rolled-back")
         return Carried(at=now, cycle=command.cycle, stage=command.stage) if done else None
 
     def _release(
         self, release_id: str, bundle: str | None, mode: Mode, share: float | None, state: State, now: float
-    ) -> None:
+    ) -> bool:
+        """Release on top of what serves; whether it has taken effect, now or before.
+
+        Where somebody else's order comes in between, it never will.
+        """
+        history = self._history()
+        if any(release.id == release_id for release in history):
+            return True
         event = Released(
             id=release_id,
             point=self.point.name,
@@ -251,8 +262,13 @@ class Carrying:
             actor=self.name,
             reason="; ".join(state.reasons)[:500],
             at=now,
+            expected=history[-1].number,
         )
         self.registry.release(self.point.name, event, asked=[release_id])
+        return any(release.id == release_id for release in self._history())
+
+    def _history(self) -> list[Release]:
+        return self.registry.history(self.point.name, self.point.spec.mode)
 
     def _restore(self, command: Restore, state: State, now: float) -> None:
         """Whoever served beside the candidate serves alone; nothing where the candidate does not serve."""
