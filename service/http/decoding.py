@@ -64,14 +64,18 @@ class Decoder(Generic[T]):
 def check_keys(raw: bytes) -> None:
     """Refuses JSON that gives a name twice in one object: readers disagree on which of the two counts.
 
-    Nearly every body has each name once, or no objects within objects; only where a name comes twice, or is escaped,
-    is it parsed for a second time.
+    Nearly every body has no string twice, and so no name; most others have each name once, or no objects within
+    objects. Only where a name comes twice, or is escaped, is it parsed for a second time.
 
     Raises:
         ProblemError: 422, naming the key.
     """
+    escaped = b"\\" in raw
+    strings = raw.split(b'"')[1::2]
+    if not escaped and len(strings) == len(set(strings)):
+        return
     names = [name for name, colon in _NAMES.findall(raw) if colon]
-    if len(names) != len(set(names)) or b"\\" in raw:
+    if escaped or len(names) != len(set(names)):
         json.loads(raw, object_pairs_hook=_unique, parse_int=_short_int)
 
 

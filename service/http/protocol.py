@@ -66,6 +66,7 @@ class Quick(HttpToolsProtocol):
 
     head_s: ClassVar[float] = 10.0
     silent_s: ClassVar[float] = 30.0
+    _told: ClassVar[tuple[Sequence[tuple[bytes, bytes]], bytes]] = ((), b"")
     _hot: tuple[Endpoint, Head] | None = None
     _parts: list[bytes]
     _in_head = _in_body = False
@@ -258,9 +259,16 @@ class Quick(HttpToolsProtocol):
 
     def _written(self, answer: Answer, keep_alive: bool) -> bytes:
         """A whole response as bytes."""
-        lines: Sequence[tuple[bytes, bytes]] = (*self.server_state.default_headers, *headers_of(answer))
-        text = b"".join([b"%b: %b\r\n" % line for line in lines])
-        return b"".join((STATUS_LINE[answer.status], text, b"" if keep_alive else _CLOSE, b"\r\n", answer.body))
+        common = self._common()
+        text = b"".join([b"%b: %b\r\n" % line for line in headers_of(answer)])
+        return b"".join((STATUS_LINE[answer.status], common, text, b"" if keep_alive else _CLOSE, b"\r\n", answer.body))
+
+    def _common(self) -> bytes:
+        """The headers of every response; uvicorn makes them anew each second, with the date."""
+        made = self.server_state.default_headers
+        if Quick._told[0] is not made:
+            Quick._told = made, b"".join([b"%b: %b\r\n" % line for line in made])
+        return Quick._told[1]
 
 
 def _too_large() -> ProblemError:

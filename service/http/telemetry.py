@@ -2,6 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -34,11 +35,9 @@ class Telemetry:
         self._rejects = self._gauge("rejected_entries", "Entries that the learner set aside", "subject")
         self._alarms = self._gauge("drift_alarms", "Drift alarms so far", "model")
         self._audit = self._gauge("audit_entries", "How long the audit chain is, and its last seal", "head")
-        # A child is looked up under a lock each time; hot routes keep theirs.
+        # A child is looked up under a lock each time: hot routes keep timers, and tally the rest until it is told.
         self._timers: dict[tuple[str, str], Histogram] = {}
-        self._answered: dict[tuple[str, str, int], Counter] = {}
-        self._decided: dict[tuple[str, str, str], Counter] = {}
-        self._predicted: dict[tuple[str, bool], Counter] = {}
+        self._tallied: Tally[tuple[Any, ...]] = Tally()
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request was answered."""
@@ -46,10 +45,7 @@ class Telemetry:
         if timer is None:
             timer = self._timers[route, method] = self._seconds.labels(route, method)
         timer.observe(seconds)
-        answered = self._answered.get((route, method, status))
-        if answered is None:
-            answered = self._answered[route, method, status] = self._requests.labels(route, method, str(status))
-        answered.inc()
+        self._tallied[self._requests, route, method, status] += 1
 
     def refusal(self, route: str, kind: str) -> None:
         """One request was refused, for this kind of reason."""
@@ -57,10 +53,7 @@ class Telemetry:
 
     def decision(self, point: str, mode: str, policy: str) -> None:
         """One decision was appended."""
-        counter = self._decided.get((point, mode, policy))
-        if counter is None:
-            counter = self._decided[point, mode, policy] = self._decisions.labels(point, mode, policy)
-        counter.inc()
+        self._tallied[self._decisions, point, mode, policy] += 1
 
     def outcome(self, point: str, result: str, delay: float | None = None) -> None:
         """One outcome was accepted, known already, or refused; `delay` seconds after its decision."""
@@ -70,10 +63,7 @@ class Telemetry:
 
     def prediction(self, model: str, logged: bool) -> None:
         """One prediction was answered."""
-        counter = self._predicted.get((model, logged))
-        if counter is None:
-            counter = self._predicted[model, logged] = self._predictions.labels(model, "yes" if logged else "no")
-        counter.inc()
+        self._tallied[self._predictions, model, "yes" if logged else "no"] += 1
 
     def events(self, model: str, result: str, count: int) -> None:
         """Events or labels were accepted, or refused."""
@@ -110,7 +100,10 @@ class Telemetry:
         Gauge(f"trimtab_{name}", doc, registry=self.registry).set_function(read)
 
     def text(self) -> bytes:
-        """Everything, in Prometheus's text format."""
+        """Everything, in Prometheus's text format; asked for in the event loop that counts."""
+        tallied, self._tallied = self._tallied, Tally()
+        for (counter, *labels), count in tallied.items():
+            counter.labels(*labels).inc(count)
         return generate_latest(self.registry)
 
     def _counter(self, name: str, doc: str, *labels: str) -> Counter:
