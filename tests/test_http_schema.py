@@ -56,12 +56,14 @@ RUNS = [
     ("phases", "examples", "runs", "least"),
     [
         ("examples,coverage,fuzzing,stateful", 3, RUNS[1:2], 300),
-        pytest.param("examples,coverage,fuzzing", 200, RUNS, 20_000, marks=pytest.mark.long),
+        pytest.param("examples,coverage,fuzzing", 240, RUNS, 20_000, marks=pytest.mark.long),
     ],
     ids=["some", "20,000"],
 )
 @pytest.mark.timeout(1600)
-def test_no_answer_but_a_documented_one_and_never_a_5xx(url, tmp_path, record_property, phases, examples, runs, least):
+def test_no_answer_but_a_documented_one_and_never_a_5xx(
+    url, tmp_path, record_testsuite_property, phases, examples, runs, least
+):
     made = 0
     for config, chosen in runs:
         (tmp_path / "schemathesis.toml").write_text(config)
@@ -78,4 +80,4 @@ def test_no_answer_but_a_documented_one_and_never_a_5xx(url, tmp_path, record_pr
         assert counted is not None
         made += int(counted[1].replace(",", ""))
     assert made >= least, f"{made} requests"
-    record_property("requests", made)
+    record_testsuite_property("requests", made)
