@@ -19,7 +19,7 @@ from envs import worlds
 from envs.dynamics import World
 from online import durations
 from online.bandit_specs import BanditSpec, bandit_spec
-from online.join import OutcomeSpec
+from online.outcomes import OutcomeSpec
 from online.reading import SpecError
 from online.sources import SourceSpec
 from online.specs import ModelSpec, model_spec

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online.events import Activated, Decided, Labelled, Rejected, Rewarded, Settled, Ticked, encode
-from online.join import OutcomeSpec, PointLearner, Standing, Value, _whole, aggregate, parse_standing, standing_field
+from online.join import PointLearner, Value, _whole
 from online.log import Entry, EntryId
+from online.outcomes import OutcomeSpec, Standing, aggregate, parse_standing, standing_field
 
 
 def decided(name: str, at: float = 0.0, **more: Any) -> Decided:

@@ -9,9 +9,10 @@ import statistics
 import pytest
 
 from online.events import Activated, Decided, digest, draft_id, encode
-from online.join import OutcomeSpec, Standing, parse_standing, point_fold, standing_field
+from online.join import point_fold
 from online.log import Appended, Draft, Partition
 from online.memory_log import MemoryLog
+from online.outcomes import OutcomeSpec, Standing, parse_standing, standing_field
 from online.worker import Pace, Worker
 from service.routes.decisions import OutcomeRequest, rewarded_draft
 

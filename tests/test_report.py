@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from agents.policy import FixedAction, explore
-from online.join import Standing
 from online.log import Entry, EntryId
+from online.outcomes import Standing
 from service.deciding.decide import BASELINE, Arm, Ask, ServedPoint, decide_all
 from service.deciding.joined import Joined
 from service.deciding.points import Point

@@ -15,10 +15,11 @@ from river import datasets
 
 from online.backtest import Row, backtest
 from online.events import Observed, Rejected, Scored, Ticked, decode, decode_reports, digest, draft_id, encode
-from online.join import OutcomeSpec, PointLearner, point_fold
+from online.join import PointLearner, point_fold
 from online.learner import ModelLearner, model_fold
 from online.log import START, Commit, Draft, Log, LogUnavailable, Partition
 from online.memory_log import MemoryLog
+from online.outcomes import OutcomeSpec
 from online.redis_client import connect
 from online.redis_log import RedisLog
 from online.specs import ModelSpec, model_spec

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from online.events import Decided, EventError, Rewarded, decode, scoped_id
-from online.join import Standing, parse_standing, standing_field
 from online.log import START, Entry, EntryId, Log, Partition
+from online.outcomes import Standing, parse_standing, standing_field
 
 _PAGE = 1000
 

@@ -15,8 +15,8 @@ import numpy as np
 from msgspec import Struct
 
 from online.events import Decided, EventError, Scored, decode, decode_reports
-from online.join import Standing, parse_standing, standing_field
 from online.log import Entry, EntryId, Log, Partition
+from online.outcomes import Standing, parse_standing, standing_field
 from service.deciding.joined import tail
 
 WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800)

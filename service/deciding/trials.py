@@ -9,8 +9,8 @@ import numpy as np
 
 from agents.watch import Expectations, Watched
 from online.events import Activated, Decided, EventError, Rewarded, decode, scoped_id
-from online.join import Standing, parse_standing
 from online.log import Entry, EntryId, Log, Partition
+from online.outcomes import Standing, parse_standing
 from service.deciding.points import Point
 
 _PAGE = 2000

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from online import events
 from online.events import Activated, Decided, EventError, Rewarded, decode, digest, draft_id, encode, scoped_id
-from online.join import Standing, parse_standing, standing_field
 from online.log import Conflict, Draft, Entry, Log, Partition, token
+from online.outcomes import Standing, parse_standing, standing_field
 from service.deciding.decide import BASELINE, CALLER, Ask
 from service.deciding.gathering import Gathering
 from service.deciding.points import WHOLE_VECTOR, Action, EventTime, Identifier, Index, Point, partition_of
