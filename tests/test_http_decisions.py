@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from msgspec.json import encode
 from scipy import stats
 
 from online.events import Decided, decode
 from online.log import START, Partition
+from service.deciding.decide import Ask, decide
 
 PRICE = "/v1/decisions/price"
 FARE = "/v1/decisions/fare"
@@ -69,6 +71,25 @@ def test_two_replicas_draw_alike_for_the_same_id(start_service):
     ]
     assert chosen[0] == chosen[1]
     assert chosen[0] != chosen[2]
+
+
+def test_the_same_id_gives_the_same_action_on_a_second_replica_and_after_a_restart(start_service, make_bundle):
+    point = {"world": "pricing", "params": {"stock": 5, "periods": 10, "prices": [1, 1.5, 2, 2.5]}}
+    manifest = {"points": {"price": point | {"mode": "live", "exploration": {"share": 0.5, "over": "allowed"}}}}
+    one = start_service(manifest)
+    digest = one.register("price", make_bundle(np.eye(4, 3)))
+    one.post("/v1/policies/price/promote", {"digest": digest, "reason": "try"})
+    bodies = [{"id": f"d{i}", "context": CONTEXT} for i in range(40)]
+    first = [one.post(PRICE, body) for body in bodies]
+    assert len({answer["index"] for answer in first}) > 1
+    # Each reads store and log from their beginning: a second replica, and one that was started again.
+    for _ in range(2):
+        other = start_service(manifest)
+        assert [other.post(PRICE, body) for body in bodies] == first
+        served, secret = other.api.point("price"), other.api.secret
+        drawn = [decide(served, Ask(served.point.decoder.decode(encode(body)), body["id"]), secret) for body in bodies]
+        for answer, event in zip(first, drawn, strict=True):
+            assert (event.index, event.propensity, event.policy) == (answer["index"], answer["propensity"], digest)
 
 
 def test_an_id_is_made_where_none_is_given(service):

@@ -273,3 +273,23 @@ def test_a_handler_that_fails_answers_500_without_a_word_about_the_reason(caplog
     assert response.status_code == 500
     assert "secret" not in response.text
     assert "secret detail" in caplog.text
+
+
+def test_a_route_that_fails_outside_of_every_endpoint_answers_the_same_500(service):
+    async def broken(_):
+        raise RuntimeError("secret detail")
+
+    app = service.client.app
+    app.router.routes.insert(0, Route("/broken", broken))
+    response = TestClient(app, raise_server_exceptions=False).get("/broken")
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["type"] == "urn:trimtab:problem:internal"
+    assert "secret" not in response.text
+
+
+def test_metrics_add_up_however_often_they_are_read(service):
+    for count in (1, 2, 3):
+        service.post(PRICE, {"context": CONTEXT})
+        for _ in range(2):
+            assert metric(service, "trimtab_decisions_total", point="price") == count
