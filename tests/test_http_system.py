@@ -13,7 +13,7 @@ from online.log import START, EntryId, LogUnavailable
 from service.deciding import feed
 from service.deciding.feed import Note
 from service.http.bodies import Bodies
-from service.http.operations import Answer, Endpoint, Gate, Operation
+from service.http.operations import SWITCH, Answer, Endpoint, Gate, Operation
 from service.http.telemetry import Telemetry
 from service.routes.system import System
 
@@ -176,6 +176,16 @@ def test_the_document_has_a_typed_path_for_each_point(service):
     assert all(operation["summary"] and operation["description"] for operation in operations)
     names = [operation["operationId"] for operation in operations]
     assert len(set(names)) == len(names)
+
+
+def test_a_switch_takes_what_the_document_says_and_nothing_else(service):
+    (full,) = service.get("/openapi.json")["paths"][PRICE]["post"]["parameters"]
+    assert (full["name"], full["schema"]) == ("full", SWITCH)
+    boolean, words = full["schema"]["anyOf"]
+    assert boolean == {"type": "boolean"}
+    for word in ["true", "false", *words["enum"]]:
+        assert service.post(f"{PRICE}?full={word}", {"context": CONTEXT})
+    assert service.refused(f"{PRICE}?full=yes", {"context": CONTEXT})["errors"][0]["field"] == "full"
 
 
 def test_the_examples_of_the_document_are_answered(service):

@@ -68,6 +68,10 @@ class Parameter:
     required: bool = False
 
 
+SWITCH: Mapping[str, Any] = {"anyOf": [{"type": "boolean"}, {"enum": ["", "0", "1"]}]}
+"""What `flag` takes."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One method of one path.

@@ -15,7 +15,7 @@ from service.deciding.points import WHOLE_VECTOR, Action, EventTime, Identifier,
 from service.http.api import Api
 from service.http.batches import BatchAnswer, Rejected, answered, is_batch, rejection, sift
 from service.http.decoding import Decoder
-from service.http.operations import Answer, Call, Operation, Parameter, flag, reply
+from service.http.operations import SWITCH, Answer, Call, Operation, Parameter, flag, reply
 from service.http.problems import NOTHING, Fault, Plain, ProblemError, invalid, shown
 from service.routes.foretold import foretold
 
@@ -342,7 +342,7 @@ class Decisions:
 
     def operations(self) -> list[Operation]:
         """What can be done with decisions."""
-        full = Parameter("full", {"type": "boolean"}, "Give the whole distribution, however many actions there are")
+        full = Parameter("full", SWITCH, "Give the whole distribution, however many actions there are")
         key = Parameter("key", {"type": "string"}, "The decision's key, where the point declares one")
         point, known = ("unknown-point", "unavailable"), ("unknown-point", "unknown-decision", "unavailable")
         base = "/v1/decisions/{point}"

@@ -13,7 +13,7 @@ from service.deciding.source_states import SourceState, states_of
 from service.deciding.store import Store
 from service.http.api import Api
 from service.http.decoding import Decoder
-from service.http.operations import Answer, Call, Operation, Parameter, flag, reply
+from service.http.operations import SWITCH, Answer, Call, Operation, Parameter, flag, reply
 from service.http.problems import Fault, ProblemError
 from service.manifest import ManifestError, parse_model
 from service.routes import rejects
@@ -251,7 +251,7 @@ class Models:
         """What can be done with models."""
         base = "/v1/models/{model}"
         why = (Parameter("actor", {"type": "string"}, "Who wants it"), Parameter("reason", {"type": "string"}, "Why"))
-        anew = Parameter("replay", {"type": "boolean"}, "Learn anew from the log, where the change asks for it")
+        anew = Parameter("replay", SWITCH, "Learn anew from the log, where the change asks for it")
         read: dict[str, Any] = {"problems": ("unknown-model",)}
         stored: dict[str, Any] = {"problems": ("unknown-model", "unavailable")}
         listed: dict[str, Any] = {"problems": (*stored["problems"], "invalid-request"), "query": (rejects.LIMIT,)}
