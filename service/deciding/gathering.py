@@ -20,10 +20,11 @@ _log = logging.getLogger(__name__)
 
 
 class Made(NamedTuple):
-    """A decision as it was made here, and what the log says: appended, known already, or a conflict."""
+    """A decision as it was made here, and what the log says, and where: appended, known already, or a conflict."""
 
     decided: Decided
     outcome: Outcome
+    partition: Partition
 
 
 class _Waiting(NamedTuple):
@@ -90,7 +91,7 @@ class Gathering:
             if self._waiting and not self._appending:
                 self._decide()
             for i, (one, decided) in enumerate(made):
-                _tell(one, outcomes if isinstance(outcomes, Exception) else Made(decided, outcomes[i]))
+                _tell(one, outcomes if isinstance(outcomes, Exception) else Made(decided, outcomes[i], partition))
 
         if not drafts:
             return

@@ -228,14 +228,14 @@ class Decisions:
         ask = Ask(request, request.id or self._api.new_id(), key)
         if point.spec.forecasts:
             ask = await foretold(self._api, point, ask)
-        decided, outcome = await self._gathering.decide(served, ask)
+        decided, outcome, partition = await self._gathering.decide(served, ask)
         if isinstance(outcome, Conflict):
             raise conflict("decision", decided.id)
         if outcome.fresh:
             self._api.telemetry.decision(point.name, decided.mode, _label(decided))
         else:
             decided = decided_in(outcome.entry)
-        entry = token(partition_of(point.name, key), outcome.entry.id)
+        entry = token(partition, outcome.entry.id)
         return reply(answer_of(decided, entry, flag(call, "full")))
 
     async def outcomes(self, call: Call) -> Answer:
