@@ -26,7 +26,11 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
 CONTRACT = {contract["id"]: contract for contract in CONTRACTS}
 
 OFFENCES = {
-    "layers": [("envs/dynamics.py", "import agents.policy"), ("agents/policy.py", "import online.events"), ("service/app.py", "import recipes.rows")],
+    "layers": [
+        ("envs/dynamics.py", "import agents.policy"),
+        ("agents/policy.py", "import online.events"),
+        ("service/app.py", "import recipes.rows"),
+    ],
     "serving-without-torch": [("service/app.py", "import torch"), ("online/worker.py", "import stable_baselines3")],
     "console-from-outside": [("service/console/pages.py", "import service.deciding.store")],
     "pure-cores": [("envs/exact.py", "import time"), ("online/events.py", "import redis")],
