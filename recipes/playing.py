@@ -153,10 +153,10 @@ class Run:
         self.say(found.told(self.source))
         return found.taken
 
-    def serve(self, model: str, cases: Sequence[Case]) -> None:
-        """Write the last cases as events, which the service is fed when it starts."""
+    def serve(self, model: str, cases: Sequence[Case], key: str | None = None) -> None:
+        """Write the last cases as events, which the service is fed when it starts; `key` is a column beside."""
         path = self.folder / f"{model}.jsonl"
-        events = [{"features": case.features, "label": case.label} for case in cases[-FED:]]
+        events = [{"features": case.features, "label": case.label, **_keyed(case, key)} for case in cases[-FED:]]
         path.write_bytes(b"".join(msgspec.json.encode(event) + b"\n" for event in events))
         self.play_along(model, "ingest", model, str(path))
         self.say(f"the last {len(events):,} rows wait in {path}: the service learns them when it starts")
@@ -169,3 +169,7 @@ class Run:
         """The figures as a table of a README."""
         lines = [HEAD, ("---",) * len(HEAD), *(one.cells for one in self.figures)]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _keyed(case: Case, column: str | None) -> dict[str, str]:
+    return {} if column is None else {"key": str(case.beside[column])}
