@@ -28,11 +28,15 @@ NO_ALARMS: list[Alarm] = []
 
 
 class Prediction(NamedTuple):
-    """What a model answers: label or number, probabilities by class, anomaly score; ``None`` where it has none."""
+    """What a model answers: label or number, probabilities by class, anomaly score; ``None`` where it has none.
+
+    ``interval`` is what a model of intervals says the number lies in.
+    """
 
     value: Scalar
     probabilities: dict[str, float] | None
     score: float | None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(slots=True)
@@ -137,7 +141,7 @@ class Model:
             guess = task.full_guess(model, x) if isinstance(task, Classification) else task.guess(model, x)
         except Exception as error:  # a pipeline may raise anything on features that it cannot take
             raise FeatureError("*", dict(features), f"what the pipeline takes ({_said(error)})") from error
-        return Prediction(guess.value, _by_name(guess.probabilities), guess.score)
+        return Prediction(guess.value, _by_name(guess.probabilities), guess.score, guess.interval)
 
     def knows(self, key: str | None) -> bool:
         """Whether anything was learned that speaks for a key."""
