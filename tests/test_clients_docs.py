@@ -50,8 +50,9 @@ def program(language: str, text: str, folder: Path) -> list[str]:
     command, ending = INTERPRETERS[language]
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
-    if language == "r" and subprocess.run(["Rscript", "-e", "library(httr2)"], capture_output=True).returncode:
-        pytest.skip("the package httr2 of R is not installed")
+    packages = ["Rscript", "-e", "library(httr2); library(jsonlite)"]
+    if language == "r" and subprocess.run(packages, capture_output=True).returncode:
+        pytest.skip("the packages httr2 and jsonlite of R are not installed")
     if language == "bash" and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     path = folder / f"snippet{ending}"
