@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from agents.drawing import draw
-from service.console import figures, overview, point
+from service.console import figures, model, overview, point
 from service.console import system as system_page
 from service.console.markup import link, plain, seconds, short
 from service.console.orders import champions, orders_of, replay
@@ -361,6 +361,28 @@ def test_a_challenger_that_learns_well_can_be_served() -> None:
     (order,) = champions("churn", {"champion": "declared", "challengers": rows})
     assert (order.path, order.body({})) == ("/v1/models/churn/champion", {"champion": "tree"})
     assert champions("churn", {"champion": "declared"}) == []
+
+
+def test_each_feature_shows_what_was_missing_refused_or_new() -> None:
+    counted = {"seen": 200, "missing": 30, "refused": 3, "new": 2, "out_of_range": 2, "wrong_type": 0, "not_allowed": 1}
+    html = model.features({"features": {"price": "a <number>", "hour": "a number"}, "quality": {"price": counted}})
+    assert "a &lt;number&gt;" in html
+    assert "15.0 %" in html
+    assert "2 out of range, 1 not allowed" in html
+    assert html.count("<td>–</td>") == 4
+    assert "declares" in model.features({"features": {"price": "number"}, "quality": {}})
+
+
+def test_what_was_answered_is_drawn_beside_what_the_learner_knew() -> None:
+    bucket = {"at": 0.0, "labels": 2, "error": {"mid": 0.5, "low": None, "high": None}, "served": None}
+    (own,) = figures.error_chart({"buckets": [bucket], "width": 10}, []).lines
+    assert own.y == [0.5]
+    asked = bucket | {"at": 10.0, "served": {"mid": 0.75, "low": 0.5, "high": 1.0}}
+    chart = figures.error_chart({"buckets": [bucket, asked], "width": 10}, [])
+    assert [(line.name, line.y) for line in chart.lines] == [
+        ("learner's own", [0.5, 0.5]),
+        ("as answered", [None, 0.75]),
+    ]
 
 
 def test_a_rejected_entry_comes_back_as_it_was_or_mended() -> None:

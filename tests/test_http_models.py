@@ -180,3 +180,13 @@ def test_an_event_without_id_is_its_own_each_time(service):
     assert length(service) == 3
     ids = {entry.event_id for entry in service.make_log().read(Partition("model:churn"), START, 10)}
     assert len(ids) == 3
+
+
+def test_quality_of_features_is_counted_as_it_comes_in(service):
+    lines = [{"id": f"t{i}", "features": {"x": float(i)}, "label": True} for i in range(4)]
+    service.lines(f"{CHURN}/events", lines)
+    service.settle()
+    quality = service.get(CHURN)["quality"]
+    assert (quality["x"]["seen"], quality["x"]["missing"]) == (4, 0)
+    assert (quality["note"]["seen"], quality["note"]["missing"]) == (4, 4)
+    assert service.get(DEMAND)["quality"] == {}

@@ -174,3 +174,27 @@ def test_a_point_says_that_a_person_is_needed_where_no_parameters_explain_the_ou
     Records(service.make_log(), "price").hear(Misfitted(at=5.0, reason=reason), "f1", Rules())
     for path in ("/v1/points/price", "/v1/points/price/adaptation"):
         assert service.get(path)["attention"] == f"a person is needed: {reason}"
+
+
+@on_our_clock
+def test_what_a_model_answered_is_scored_beside_what_its_learner_knew(service):
+    churn, case = "/v1/models/churn", {"features": {"x": 4.0}}
+    taught = [{"id": f"t{i}", "label": True, **case} for i in range(3)]
+    service.lines(f"{churn}/events", taught)
+    # The learner takes these three first, what answers has not seen them: it says false.
+    service.post(f"{churn}/predict", {"id": "p", **case})
+    service.settle()
+    service.post(f"{churn}/labels", {"id": "p", "label": True})
+    service.settle()
+    service.clock.now += 1
+    (bucket,) = (one for one in service.get(f"{churn}/series")["buckets"] if one["labels"])
+    # Of the learner's own four predictions the very first was wrong, as nothing was known.
+    assert (bucket["labels"], bucket["error"]["mid"], bucket["served"]["mid"]) == (4, 0.25, 1.0)
+
+
+@on_our_clock
+def test_a_model_that_nobody_asks_has_no_error_of_answers(service):
+    service.lines("/v1/models/churn/events", [{"id": "t", "features": {"x": 4.0}, "label": True}])
+    service.settle()
+    service.clock.now += 1
+    assert [one["served"] for one in service.get("/v1/models/churn/series")["buckets"] if one["labels"]] == [None]

@@ -186,24 +186,24 @@ def _span(first: Any, last: Any) -> str:
 
 
 def error_chart(series: Answer, alarms: Sequence[Answer], unit: str = "") -> Chart:
-    """A model's error over time with its drift alarms."""
+    """A model's error over time, its own and that of its answers, with its drift alarms."""
     buckets = [bucket for bucket in series["buckets"] if bucket["labels"]]
     xs = [bucket["at"] + series["width"] / 2 for bucket in buckets]
-    found = [bucket["error"] for bucket in buckets]
-    lines = [
-        Line(
-            "mean error",
-            [one["mid"] for one in found],
-            "incumbent",
-            [one["low"] for one in found],
-            [one["high"] for one in found],
-        )
-    ]
+    lines = [_error_line("learner's own", "incumbent", [bucket["error"] for bucket in buckets])]
+    served = [bucket["served"] for bucket in buckets]
+    if any(served):
+        lines.append(_error_line("as answered", "candidate", served, dashed=True))
     note = (
         f"Error of each prediction when its label came (0 or 1 for classes, absolute for numbers), mean of the first "
         f"labels in each {_spoken(series['width'])} with its 95 % interval."
     )
+    note += " What was answered came from the last snapshot, the learner's own from all that it knew." * any(served)
     return Chart("Error, as it was when labels came", xs, lines, unit, marks_of(alarms, []), note=note, height=230)
+
+
+def _error_line(name: str, role: Role, found: Sequence[Answer | None], dashed: bool = False) -> Line:
+    mid, low, high = ([None if one is None else one[part] for one in found] for part in ("mid", "low", "high"))
+    return Line(name, mid, role, low, high, dashed)
 
 
 def distribution(trace: Answer, point: Answer) -> Bars:

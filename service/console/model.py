@@ -76,10 +76,37 @@ def _alarm(alarm: Answer) -> str:
 
 
 def features(model: Answer) -> str:
-    """What the model takes."""
+    """What the model takes, and how good it was as it came in."""
     if not model["features"]:
         return card("Features", nothing("Types are taken from the first case that comes."))
-    return card("Features", listing((name, text(kind)) for name, kind in model["features"].items()))
+    if not model["quality"]:
+        words = "Counts of what is missing, refused or new are kept of features that the manifest declares."
+        known = listing((name, text(kind)) for name, kind in model["features"].items())
+        return card("Features", f"{known}<p class=soft>{words}</p>")
+    rows = [_feature(name, kind, model["quality"].get(name)) for name, kind in model["features"].items()]
+    heads = ("feature", "takes", "seen", "missing", "refused", "new values")
+    return card("Features", table(heads, rows, left=2), wide=True)
+
+
+def _feature(name: str, kind: str, quality: Answer | None) -> list[str]:
+    if quality is None:
+        return [code(name), text(kind), "–", "–", "–", "–"]
+    lacking = quality["missing"] / quality["seen"] if quality["seen"] else None
+    return [
+        code(name),
+        text(kind),
+        whole(quality["seen"]),
+        pill(percent(lacking), "warn") if quality["missing"] else percent(lacking),
+        pill(whole(quality["refused"]), "bad", _refusals(quality)) if quality["refused"] else "0",
+        whole(quality["new"]),
+    ]
+
+
+def _refusals(quality: Answer) -> str:
+    """Why values of a feature were refused, in words."""
+    reasons = ("out_of_range", "wrong_type", "not_allowed")
+    told = [f"{whole(quality[why])} {why.replace('_', ' ')}" for why in reasons if quality[why]]
+    return ", ".join(told) or "missing where it must be there"
 
 
 def challengers(model: Answer) -> str:

@@ -14,9 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec import Struct
 
-from online.events import Decided, EventError, Scored, decode, decode_reports
+from online.events import (
+    Decided,
+    Event,
+    EventError,
+    Labelled,
+    Observed,
+    Scored,
+    decode,
+    decode_reports,
+    scoped_id,
+)
 from online.log import Entry, EntryId, Log, Partition
 from online.outcomes import Standing, parse_standing, standing_field
+from online.tasks import Guess, Task
 from service.deciding.joined import tail
 
 WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800)
@@ -69,11 +80,18 @@ class Bucket(Struct, frozen=True):
 
 
 class Errors(Struct, frozen=True):
-    """What a model's predictions missed within one stretch of time: the mean error of the first labels."""
+    """What a model's predictions missed within one stretch of time, on its first labels.
+
+    Attributes:
+        error: The mean of the learner's own predictions, each made as its case came in.
+        served: The mean of what was answered to those who asked for a prediction, from a state that may be older;
+            `null` where nobody did.
+    """
 
     at: float
     labels: int
     error: Interval | None
+    served: Interval | None = None
 
 
 class Seen(NamedTuple):
@@ -183,15 +201,47 @@ def _reward(data: bytes | None) -> tuple[float | None, bool]:
     return standing.reward if standing.state in ("rewarded", "defaulted") else None, standing.closed
 
 
-def read_errors(log: Log, partition: Partition, since: float, until: float, count: int) -> Errors:
+def read_errors(log: Log, partition: Partition, since: float, until: float, count: int, task: Task) -> Errors:
     """What a model missed on the first labels of a stretch of time."""
-    errors = []
-    for entry in log.reports(partition, EntryId(int(since * 1000), 0).before, count):
+    after = EntryId(int(since * 1000), 0).before
+    errors: list[float] = []
+    labels: dict[EntryId, Any] = {}
+    for entry in log.reports(partition, after, count):
         if entry.id.ms >= until * 1000:
             break
-        reports = decode_reports(entry.payload)
-        errors += [report.error for report in reports if isinstance(report, Scored) and report.error is not None]
-    return Errors(since, len(errors), mean_of(errors, list(map(str, range(len(errors))))) if errors else None)
+        for one in decode_reports(entry.payload):
+            if isinstance(one, Scored) and one.error is not None:
+                errors.append(one.error)
+                labels[entry.id] = one.label
+    asked = _missed(log, partition, _labelled(log, partition, after, count, labels), task) if labels else []
+    return Errors(since, len(errors), _mean(errors), _mean(asked))
+
+
+def _labelled(
+    log: Log, partition: Partition, after: EntryId, count: int, labels: Mapping[EntryId, Any]
+) -> dict[str, Any]:
+    """The labels that came later than their case, under what the log knows the case by."""
+    found = {}
+    for entry in log.read(partition, after, count):
+        event = _event(entry) if entry.id in labels else None
+        if isinstance(event, Labelled):
+            found[scoped_id(event.id, event.key)] = labels[entry.id]
+    return found
+
+
+def _missed(log: Log, partition: Partition, labels: Mapping[str, Any], task: Task) -> list[float]:
+    """How wrong the answers to predictions were whose labels are known."""
+    errors = []
+    for label, found in zip(labels.values(), log.find(partition, list(labels)), strict=True):
+        event = None if found is None else _event(found)
+        if isinstance(event, Observed) and event.served is not None:
+            errors.append(task.error(label, Guess(event.served.value, score=event.served.score)))
+    return [error for error in errors if error is not None]
+
+
+def _mean(errors: Sequence[float]) -> Interval | None:
+    """The mean of errors that do not depend on one another."""
+    return mean_of(errors, list(map(str, range(len(errors))))) if errors else None
 
 
 def latest(log: Log, partition: Partition, count: int) -> list[Seen]:
@@ -202,16 +252,16 @@ def latest(log: Log, partition: Partition, count: int) -> list[Seen]:
 
 def _decisions(entries: Iterable[Entry]) -> list[tuple[Decided, float]]:
     """The decisions among the entries, with the time of their append."""
-    found = []
-    for entry in entries:
-        try:
-            event = decode(entry.payload)
-        except EventError:
-            # The learner has set it aside and says why.
-            continue
-        if isinstance(event, Decided):
-            found.append((event, entry.at))
-    return found
+    events = ((_event(entry), entry.at) for entry in entries)
+    return [(event, at) for event, at in events if isinstance(event, Decided)]
+
+
+def _event(entry: Entry) -> Event | None:
+    """What an entry says; `None` for what the learner has set aside, with the reason."""
+    try:
+        return decode(entry.payload)
+    except EventError:
+        return None
 
 
 @dataclass(frozen=True)

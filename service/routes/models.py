@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from online.events import Drifted, Scalar
+from online.features import Quality
 from online.foreseen import Estimated
 from service.deciding.declarations import BreakingError, Declared, check_model
 from service.deciding.live_specs import progress_of
@@ -67,13 +68,15 @@ class ModelDescription(Struct, frozen=True):
 
     Attributes:
         baseline: What simple rules reach on the same labels; a model that does not beat them is worth nothing.
+        quality: What came in under the name of each declared feature; empty where none is declared.
         drift: Whether any of the latest alarms came within the last thousand entries.
         lag: Entries that the learner has not seen yet.
         champion: The candidate that answers; `declared` is the model's own pipeline.
         comparison: Left `null` where there are no challengers.
         estimated: The accuracy of the last predictions, before their labels: an estimate, to be believed while
             `calibrated` is true; that is `null` as long as labels are too few to tell. `gap` is how far earlier
-            estimates were off, `error` its standard error. `null` where nothing can be foreseen.
+            estimates were off, `error` its standard error; `within` is how far from the estimate the accuracy will
+            prove, with 95 % confidence. `null` where nothing can be foreseen.
         labels_wanted: Left `null` where the model has no `label_budget`.
     """
 
@@ -82,6 +85,7 @@ class ModelDescription(Struct, frozen=True):
     key: str | None
     spec: dict[str, Any]
     features: dict[str, str]
+    quality: dict[str, Quality]
     learned: int
     counts: dict[str, int]
     metrics: dict[str, float]
@@ -308,6 +312,7 @@ def description(model: ServedModel) -> ModelDescription:
         key=spec.key,
         spec=dict(spec.source),
         features=taken or dict(learner.schema.types),
+        quality=dict(learner.schema.quality),
         learned=learner.learned,
         counts=learner.counts,
         metrics=learner.metrics(),

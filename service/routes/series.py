@@ -46,7 +46,7 @@ class PointSeries(Struct, frozen=True):
 
 
 class ModelSeries(Struct, frozen=True):
-    """A model over time: its mean error on the first labels of each bucket."""
+    """A model over time: its mean error on the first labels of each bucket, its own and that of its answers."""
 
     model: str
     since: float
@@ -112,11 +112,12 @@ class Series:
 
     async def model(self, call: Call) -> Answer:
         """How far a model's predictions were from their labels over time."""
-        name = self._api.model(call.path["model"]).spec.name
+        model = self._api.model(call.path["model"])
+        name, task = model.spec.name, model.task
         span, buckets = self._asked(call)
 
         def one(log: Log, partition: Partition, since: float, until: float) -> Errors:
-            return series.read_errors(log, partition, since, until, SAMPLE)
+            return series.read_errors(log, partition, since, until, SAMPLE, task)
 
         def answer(since: float, until: float, grid: Buckets) -> ModelSeries:
             return ModelSeries(name, since, until, grid.width, SAMPLE, grid.all())
