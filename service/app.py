@@ -23,6 +23,7 @@ from agents.policy import MAX_SECRET
 from online.log import Blob, Log
 from online.redis_client import RedisBlob, connect
 from online.redis_log import RedisLog
+from online.specs import ModelSpec
 from service.access.audit import Action, Sealed
 from service.access.keys import own_keys
 from service.access.ledger import AuditLog, KeyLog
@@ -42,6 +43,7 @@ from service.http.guard import Guard
 from service.http.operations import Answer, Call, Endpoint, Gate, Handler, Operation, ShortWay, problem, reply, write
 from service.http.problems import Fault, ProblemError, failure, shown
 from service.http.protocol import Quick
+from service.http.serve import serve
 from service.http.telemetry import Telemetry
 from service.http.writer import Writer
 from service.manifest import Manifest, load
@@ -61,6 +63,8 @@ from service.routes.predictions import Predictions
 from service.routes.reports import Reports
 from service.routes.series import Series
 from service.routes.system import EVENTS, System
+from service.routes.traces import Traces
+from service.routes.typed import typed_operations
 from service.settings import Settings, SettingsError
 
 NAME = "api"
@@ -233,7 +237,7 @@ def run(settings: Settings) -> None:
     hand_over_quickly()
     app = create(settings, load(settings.manifest), make_log, RedisBlob(connect(url, password)))
     tls = (settings.tls_certificate, settings.tls_key) if settings.tls_certificate and settings.tls_key else None
-    uvicorn.Server(served_at(app, settings.host, settings.port, settings.log_level, tls)).run()
+    serve(served_at(app, settings.host, settings.port, settings.log_level, tls))
 
 
 def served_at(
@@ -265,7 +269,7 @@ def served_at(
 
 def operations_of(api: Api) -> list[Operation]:
     """Everything that can be asked, the hot routes first: routes are tried in this order."""
-    hot = (Decisions(api), Predictions(api))
+    hot = (Decisions(api), Predictions(api), Traces(api))
     looked = (Reports(api), Series(api), Beliefs(api), Bundles(api), Keys(api), Audit(api), System(api))
     parts = (*hot, Models(api), Champions(api), Policies(api), Points(api), Bandits(api), Jobs(api), *looked)
     operations = [operation for part in parts for operation in part.operations()]
@@ -282,34 +286,37 @@ def _endpoints(operations: list[Operation], gate: Gate, bodies: Bodies, api: Api
 
 
 class _Document:
-    """The OpenAPI document: all operations, its own among them, and one typed path for each point that is served."""
+    """The OpenAPI document: all operations, its own among them, and typed paths for what is served."""
 
     def __init__(self, api: Api, version: str) -> None:
         self._api = api
         self._version = version
-        self._points: list[Point] = []
+        self._shown: tuple[list[Point], list[ModelSpec]] = [], []
         self._content: dict[str, Any] = {}
         self.operations: list[Operation] = []
 
     async def answer(self, _: Call) -> Answer:
-        """The OpenAPI document, with one typed path for each decision point."""
+        """The OpenAPI document, with typed paths for each decision point and each model."""
         return reply(self.content())
 
     def content(self) -> dict[str, Any]:
-        """The document, made anew when points come and go."""
-        points = [served.point for served in self._api.serving.now.points.values()]
-        if not self._content or list(map(id, self._points)) != list(map(id, points)):
-            self._points = points
-            self._content = openapi.document(self._documented(points), version=self._version)
+        """The document, made anew when points or models come, change and go."""
+        now = self._api.serving.now
+        points = [served.point for served in now.points.values()]
+        models = [served.spec for served in now.models.values()]
+        if not self._content or [*map(id, (*points, *models))] != [*map(id, (*self._shown[0], *self._shown[1]))]:
+            self._shown = points, models
+            names = {"point": points[0].name} if points else {}
+            names |= {"model": models[0].name} if models else {}
+            described = self._documented(points, models)
+            self._content = openapi.document(described, version=self._version, names=names)
         return self._content
 
-    def _documented(self, points: list[Point]) -> list[Operation]:
-        decide = next(operation for operation in self.operations if operation.path == "/v1/decisions/{point}")
-        typed = [openapi.typed(decide, "point", point.name, point.decoder.type, point.example()) for point in points]
+    def _documented(self, points: list[Point], models: list[ModelSpec]) -> list[Operation]:
         followed = Operation(
             "GET", FEED, "Follow what happens", cast(Handler, System.feed), None, media_type=EVENTS, scope="read"
         )
-        return [*typed, *self.operations, followed]
+        return [*typed_operations(self.operations, points, models), *self.operations, followed]
 
 
 async def _not_found(request: Request, _: Exception) -> Response:

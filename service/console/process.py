@@ -13,6 +13,7 @@ from service.console.routes import register
 from service.console.sessions import Access
 from service.console.settings import ConsoleSettings
 from service.http.guard import Guard
+from service.http.serve import serve
 
 _GRACE_S = 2
 
@@ -51,4 +52,4 @@ def run(settings: ConsoleSettings) -> None:
         server_header=False,
         proxy_headers=False,
     )
-    uvicorn.Server(config).run()
+    serve(config)
