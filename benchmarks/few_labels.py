@@ -4,17 +4,19 @@ Every row is predicted; the model learns those whose label was bought; the accur
 Bananas come in another order for each seed, the stream with drift is another one: 10,000 rows of three numbers whose
 sum of two is compared with a limit that changes three times, one label in ten turned round.
 
-``--foreseen`` estimates, before labels come, the accuracy of each stretch of 2,000 predictions from their confidence,
-with labels 1,000 rows late, and compares with what the labels said later; on streams without a change, with models that
-are calibrated and models that are not.
+``--foreseen`` estimates, before labels come, the accuracy of the last 2,000 predictions from their confidence, with
+labels 1,000 rows late, every 500 rows, and compares with what the labels said later; on streams without a change, with
+models that are calibrated and models that are not, and on one with three. For 1,000 rows after a change nothing that
+came can tell of it: these looks are counted apart. With ``--budget`` only that share of the labels is bought.
 
-    python benchmarks/few_labels.py [--seeds N] [--foreseen]
+    python benchmarks/few_labels.py [--seeds N] [--foreseen [--budget B]]
 """
 
 import argparse
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -90,14 +92,26 @@ def bought(rows: Rows, model: Any, buyer: Buyer, seed: int) -> tuple[float, floa
     return right / len(rows), buyer.bought / buyer.seen
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at the estimate: how far it was from the later truth, whether it was to be believed.
+
+    ``changed`` where the concept did since the last row whose label is in: nothing that came can tell of it.
+    """
+
+    error: float
+    calibrated: bool | None
+    changed: bool
+
+
 def foretold(
-    rows: Rows, model: Any, buyer: Buyer | None = None, late: int = 1_000, window: int = 2_000
-) -> Iterator[tuple[float, float, bool | None]]:
-    """For each stretch of ``window`` rows: the accuracy estimated at its end, the true one, whether it is believed.
+    rows: Rows, model: Any, changes: Sequence[int] = (), buyer: Buyer | None = None, late: int = 1_000
+) -> Iterator[Look]:
+    """A look every 500 rows, from row 2,000 on: the accuracy of the last 2,000 as estimated, and as it was.
 
     Labels come ``late`` rows after the prediction: all, or those that the buyer wants, of which the fair ones count.
     """
-    foreseen, waiting = Foreseen(window), deque[tuple[dict[str, Any], bool, float, float, bool, bool, bool]]()
+    foreseen, waiting = Foreseen(), deque[tuple[dict[str, Any], bool, float, float, bool, bool, bool]]()
     rights: list[bool] = []
     for number, (x, y) in enumerate(rows, 1):
         probabilities: dict[bool, float] = model.predict_proba_one(x) or {False: 0.5, True: 0.5}
@@ -114,20 +128,56 @@ def foretold(
             if wanted:
                 foreseen.settle(confidence, foretold_then, right=right, fair=fair)
                 model.learn_one(learned, label)
-        if number % window == 0:
+        if number >= foreseen.window and number % 500 == 0:
             now = foreseen.estimated()
-            yield now.accuracy or 0.0, sum(rights[-window:]) / window, now.calibrated
+            truth = sum(rights[-foreseen.window :]) / foreseen.window
+            changed = any(change < number <= change + late for change in changes)
+            yield Look(abs((now.accuracy or 0.0) - truth), now.calibrated, changed)
 
 
-FORESEEN: dict[str, tuple[Callable[[int], Rows], Callable[[], Any]]] = {
-    "logistic, no change": (lambda seed: drifting(seed, 20_000, (8.0,)), STREAMS["drift, logistic"][1]),
-    "naive Bayes, no change": (lambda seed: drifting(seed, 20_000, (8.0,)), naive_bayes.GaussianNB),
-    "logistic, three changes": (lambda seed: drifting(seed, 20_000), STREAMS["drift, logistic"][1]),
-    "5 neighbours, no change": (
-        lambda seed: drifting(seed, 10_000, (8.0,)),
-        STREAMS["Bananas, 5 neighbours"][1],
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A stream whose accuracy is foreseen: its rows, the model, the rows before which the concept changes."""
+
+    rows: Callable[[int], Rows]
+    make: Callable[[], Any]
+    changes: tuple[int, ...] = ()
+
+
+FORESEEN: dict[str, Trial] = {
+    "logistic, no change": Trial(lambda seed: drifting(seed, 20_000, (8.0,)), STREAMS["drift, logistic"][1]),
+    "naive Bayes, no change": Trial(lambda seed: drifting(seed, 20_000, (8.0,)), naive_bayes.GaussianNB),
+    "5 neighbours, no change": Trial(lambda seed: drifting(seed, 10_000, (8.0,)), STREAMS["Bananas, 5 neighbours"][1]),
+    "logistic, three changes": Trial(
+        lambda seed: drifting(seed, 20_000), STREAMS["drift, logistic"][1], (5_000, 10_000, 15_000)
     ),
 }
+
+
+def told(looks: Sequence[Look]) -> Iterator[str]:
+    """What became of estimates that were believed, flagged, and neither; those just after a change apart."""
+    for changed in (False, True):
+        for believed in (True, False, None):
+            errors = [look.error for look in looks if look.calibrated == believed and look.changed == changed]
+            within = sum(error <= 0.03 for error in errors)
+            title = {True: "believed", False: "flagged", None: "unknown"}[believed] + ", just changed" * changed
+            if errors or not changed:
+                worst = max(errors, default=0.0)
+                yield f"{title:22} {len(errors):4}, within .03: {within:4}, largest error {worst:.3f}"
+
+
+def foresee(seeds: int, budget: float | None) -> None:
+    """Print what was foreseen."""
+    for name, trial in FORESEEN.items():
+        looks = [
+            look
+            for seed in range(seeds)
+            for look in foretold(
+                trial.rows(seed), trial.make(), trial.changes, None if budget is None else Buyer(budget)
+            )
+        ]
+        for line in told(looks):
+            print(f"{name:24} {line}", flush=True)
 
 
 def main() -> None:
@@ -138,20 +188,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float)
     given = parser.parse_args()
     if given.foreseen:
-        for name, (rows, make) in FORESEEN.items():
-            told_of = [
-                row
-                for seed in range(given.seeds)
-                for row in foretold(rows(seed), make(), None if given.budget is None else Buyer(given.budget))
-            ]
-            for believed in (True, False, None):
-                errors = [abs(estimate - truth) for estimate, truth, calibrated in told_of if calibrated == believed]
-                within = sum(error <= 0.03 for error in errors)
-                worst = max(errors, default=0.0)
-                told = {True: "believed", False: "flagged", None: "unknown"}[believed]
-                print(
-                    f"{name:24} {told:8} {len(errors):4}, within .03: {within:4}, largest error {worst:.3f}", flush=True
-                )
+        foresee(given.seeds, given.budget)
         return
     for name, (rows, make) in STREAMS.items():
         cells = []

@@ -1,7 +1,7 @@
 """Champion and challengers on one stream: paired tests of their errors, valid at a sample size announced before."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scipy import stats  # type: ignore[import-untyped]
@@ -141,10 +141,28 @@ class Comparison:
 def judged(challenger: str, blocks: list[float], labels: int, level: float) -> Finding:
     """The t-test on block means of paired differences: Diebold and Mariano (1995), with blocks for the dependence."""
     count = len(blocks)
-    mean = math.fsum(blocks) / count
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in blocks) / (count - 1) / count)
+    mean, deviation = math.fsum(blocks) / count, standard_error(blocks)
     margin = deviation * float(stats.t.ppf(1.0 - level, count - 1))
     p = float(stats.t.sf(mean / deviation, count - 1)) if deviation > 0.0 else float(mean <= 0.0)
     low, high = mean - margin, mean + margin
     verdict = "better" if low > 0.0 else "worse" if high < 0.0 else "not told apart"
     return Finding(challenger, verdict, mean, low, high, p, labels)
+
+
+def block_means(values: Iterable[float]) -> list[float]:
+    """The means of `BLOCKS` blocks of equal length, in order; the first values that are too many for that are left out.
+
+    >>> block_means(range(41))[:2]
+    [1.5, 3.5]
+    """
+    given = list(values)
+    size = len(given) // BLOCKS
+    first = len(given) - size * BLOCKS
+    return [math.fsum(given[begin : begin + size]) / size for begin in range(first, len(given), size)]
+
+
+def standard_error(blocks: Sequence[float]) -> float:
+    """The standard error of the mean of block means."""
+    count = len(blocks)
+    mean = math.fsum(blocks) / count
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in blocks) / (count - 1) / count)

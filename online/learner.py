@@ -40,7 +40,7 @@ from online.specs import ModelSpec
 from online.tasks import Guess, LabelError
 from online.unlabelled import Done, Said, Unlabelled
 
-LAYOUT = 4
+LAYOUT = 5
 """What a snapshot is made of: another number where that changes, so that older ones are replaced by a replay."""
 
 

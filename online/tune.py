@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 
 from online.backtest import Row, backtest
-from online.comparison import BLOCKS, judged
+from online.comparison import BLOCKS, block_means, judged
 from online.components import construct
 from online.memory_log import MemoryLog
 from online.reading import SpecError
@@ -259,11 +259,9 @@ def _mean(errors: Sequence[float]) -> float:
 def _difference(first: Sequence[float], second: Sequence[float]) -> Difference | None:
     """How much larger the first errors are, where both are known; ``None`` where too few are."""
     differences = [a - b for a, b in zip(first, second, strict=True) if a == a and b == b]
-    size = len(differences) // BLOCKS
-    if not size:
+    if len(differences) < BLOCKS:
         return None
-    blocks = [math.fsum(differences[size * n : size * (n + 1)]) / size for n in range(BLOCKS)]
-    found = judged("", blocks, size * BLOCKS, 0.025)
+    found = judged("", block_means(differences), len(differences) // BLOCKS * BLOCKS, 0.025)
     return Difference(found.difference, found.low, found.high, found.labels)
 
 
