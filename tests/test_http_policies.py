@@ -80,6 +80,19 @@ def test_one_call_goes_back(service, register):
     assert [release["incumbent"] for release in history] == [None, first, second, first, None]
 
 
+def test_an_order_is_told_to_whoever_watches_once_however_often_it_is_repeated(service, register):
+    digest = register(0)
+    for _ in range(2):
+        service.post(f"{POLICIES}/promote", {"id": "o1", "digest": digest, **WHY})
+    service.post(f"{POLICIES}/mode", {"mode": "off", **WHY})
+    service.refresh()
+    told = [(note["kind"], note["subject"], note["text"]) for note in service.get("/v1/system")["feed"]]
+    assert told == [
+        ("released", "point:price", f"price: live with {digest[:16]}, by ana: because"),
+        ("released", "point:price", "price: off, by ana: because"),
+    ]
+
+
 def test_off_and_apprentice_serve_the_baseline_whatever_was_promoted(service, register):
     service.post(f"{POLICIES}/promote", {"digest": register(0), **WHY})
     for mode in ("off", "apprentice"):

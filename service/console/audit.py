@@ -18,7 +18,8 @@ def intact(check: Answer) -> str:
     broken = check["broken"]
     if broken is None:
         seal = f"sealed; last seal {check['head']}: note it elsewhere, and a tail that was cut is noticed too"
-        return pill(f"{whole(check['entries'])} entries, all as they were written", "good", seal)
+        kept = f"{whole(check['entries'])} entries, all as they were" if check["entries"] != 1 else "1 entry, as it was"
+        return pill(f"{kept} written", "good", seal)
     return pill(f"entry {broken['number']}: {broken['what']}", "bad", "trimtab audit verify says more")
 
 

@@ -6,7 +6,22 @@ from typing import Any
 from agents.drawing import draw
 from agents.scales import number
 from service.console.figures import distribution
-from service.console.markup import card, code, facts, figure, link, listing, nothing, pill, plain, short, text, when
+from service.console.markup import (
+    card,
+    code,
+    facts,
+    figure,
+    is_digest,
+    link,
+    listing,
+    mode,
+    nothing,
+    pill,
+    plain,
+    short,
+    text,
+    when,
+)
 
 Answer = Mapping[str, Any]
 
@@ -17,7 +32,7 @@ def page(trace: Answer, point: Answer) -> str:
     """Everything about one decision."""
     unit = point["action_unit"]
     action = plain(trace["action"]) + (f" {text(unit)}" if unit else "")
-    pills = pill(trace["state"], _STATES.get(trace["state"], "")) + pill(trace["mode"])
+    pills = pill(trace["state"], _STATES.get(trace["state"], "")) + mode(trace["mode"])
     where = f"{link(point['name'], 'points', point['name'])} · decision {code(trace['id'])} · {when(trace['at'])}"
     head = f"<div class=title><h1>{action}</h1>{pills}<p class=soft>{where}</p></div>"
     figures = facts(
@@ -62,14 +77,10 @@ def _drawn(trace: Answer, point: Answer) -> str:
 
 
 def _logged(trace: Answer) -> str:
-    policy = trace["policy"]
-    name = (
-        link(short(policy["digest"]), "policies", trace["point"], policy["digest"])
-        if policy["digest"]
-        else code(policy["kind"])
-    )
+    digest, kind = trace["policy"]["digest"] or "", trace["policy"]["kind"]
+    bundle = f"{link(short(digest), 'policies', trace['point'], digest)} <small>{text(kind)}</small>"
     rows = [
-        ("policy", f"{name} <small>{text(policy['kind'])}</small>"),
+        ("policy", bundle if is_digest(digest) else code(digest or kind)),
         ("arm", plain(trace.get("arm") or "–")),
         ("probability of the arm", number(trace.get("arm_probability", 1.0))),
         ("index of the action", plain(trace["index"])),

@@ -125,8 +125,9 @@ def _point(point: Answer, peek: Peek) -> str:
     worth = peek(f"/v1/points/{name}/worth", 60.0)
     loop = peek(_loop(name), _LOOK_S)
     serving = release["incumbent"] if release["mode"] not in ("off", "apprentice") else None
-    stage = loop["stage"] if loop else "steady"
-    pills = mode(release["mode"]) + (pill(stage, "warn", "where the adaptation loop is") if stage != "steady" else "")
+    stage = loop["stage"] if loop else ""
+    told = pill(stage, "" if stage == "steady" else "warn", "where the adaptation loop is") if stage else ""
+    pills = mode(release["mode"]) + told
     drawn, latest = _sparkline(series)
     share = share_now(beliefs, worth, serving or "baseline") if beliefs and worth else None
     rule = share_now(beliefs, worth, "baseline") if beliefs and worth else None
@@ -195,7 +196,7 @@ def _model(model: Answer, peek: Peek) -> str:
     else:
         errors = [bucket["error"]["mid"] if bucket["error"] else None for bucket in series["buckets"]]
         drawn = f"<div class=spark title='mean error, last hour'>{spark(errors)}</div>"
-    drift = pill("drift", "bad", "an alarm within the last ten minutes") if model["drift"] else ""
+    drift = pill("drift", "bad", "an alarm within the last ten minutes") if model["drift"] else pill("steady")
     figures = [figure(metric, number(value, 4)) for metric, value in model["metrics"].items()]
     figures += [
         figure(rule, number(value, 4), "what a simple rule reaches") for rule, value in model["baseline"].items()

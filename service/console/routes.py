@@ -265,8 +265,8 @@ async def _system(sheet: Sheet) -> None:
         sheet.region(processes, 1.0)
         with ui.element("div").classes("grid"):
             sheet.region(store, 5.0)
-            sheet.region(learners, 2.0)
             sheet.region(counted, 5.0)
+            sheet.region(learners, 2.0, "wide")
         sheet.region(jobs, 2.0)
         sheet.region(history, 2.0)
     await sheet.begin()

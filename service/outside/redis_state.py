@@ -101,7 +101,7 @@ def _clock(client: redis.Redis) -> Found:
     apart = seconds + micros / 1e6 - time.time()
     if abs(apart) > _CLOCKS_S:
         return Found("clock", False, f"the clock of Redis is {apart:+.1f} s from this one: let both follow NTP")
-    return Found("clock", True, f"{apart:+.3f} s from this one")
+    return Found("clock", True, f"within {max(abs(apart), 0.001):.3f} s of this one")
 
 
 def _persistence(client: redis.Redis) -> Iterator[Found]:

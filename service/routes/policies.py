@@ -12,6 +12,8 @@ from agents.curves import columns
 from agents.foreign import packed
 from agents.probe import probe
 from online.events import Released
+from service.deciding import feed
+from service.deciding.feed import Note
 from service.deciding.jobs import Job
 from service.deciding.point_bandits import is_bandit
 from service.deciding.points import Identifier, Point
@@ -313,7 +315,10 @@ class Policies:
                     return None
                 event = _released(order_id, step(history), order, at, history[-1].number)
             store.registry.release(name, event, asked)
-            return next((done for done in store.registry.history(name, mode) if done.id == order_id), None)
+            done = next((done for done in store.registry.history(name, mode) if done.id == order_id), None)
+            if done is not None:
+                feed.tell(store.log, _note(done, at), f"released/{name}/{order_id}")
+            return done
 
         try:
             release = await self._api.store.ask(take)
@@ -392,6 +397,14 @@ def _summary(bundle: Registered, release: Release) -> PolicySummary:
         note=bundle.note,
         role=roles.get(bundle.digest, ""),
     )
+
+
+def _note(done: Release, at: float) -> Note:
+    """What people are told of an order that was carried out."""
+    named = done.candidate if done.mode in TRIALS else done.incumbent if done.mode == "live" else None
+    policy = f" with {named[:16]}" if named else ""
+    text = f"{done.point}: {done.mode}{policy}, by {done.actor}: {done.reason}"
+    return Note(at=at, source="api", kind="released", text=text, subject=f"point:{done.point}")
 
 
 def _released(event_id: str, wanted: Release, order: ReleaseOrder, at: float, number: int) -> Released:
