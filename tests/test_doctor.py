@@ -1,7 +1,10 @@
 """What is wrong with Redis is said in words of its own, with the cure: by the doctor and by readiness."""
 
 import json
+import socket
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 import redis
@@ -129,6 +132,77 @@ def test_readiness_says_what_is_wrong_and_comes_back_by_itself(server, manifest,
         assert answer.headers["retry-after"] == "1"
         mended(client)
         assert eventually(lambda: api.get("/health/ready"), lambda answer: answer.is_success).status_code == 200
+
+
+class Older:
+    """A way to a Redis on which it says that it is an older one."""
+
+    def __init__(self, path):
+        self.path = path
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.told = b"redis_version:5.0.14"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self.path)
+                threading.Thread(target=self.carry, args=(client, server), daemon=True).start()
+                threading.Thread(target=self.carry, args=(server, client), daemon=True).start()
+
+    def carry(self, source, target):
+        with suppress(OSError), source, target:
+            while data := source.recv(1 << 20):
+                target.sendall(data.replace(b"redis_version:6.2.14", self.told))
+
+
+@pytest.fixture
+def older(server):
+    """The server behind something that makes it look old."""
+    if server[0].info()["redis_version"] != "6.2.14":
+        pytest.skip("another Redis than the one that comes along: its version cannot be dressed")
+    made = Older(server[1].removeprefix("unix://"))
+    yield made
+    made.listener.close()
+
+
+def test_a_server_that_is_too_old_is_named_by_readiness_and_doctor_though_it_answers(
+    older, manifest, monkeypatch, tmp_path
+):
+    url = older.url
+    made = create(
+        Settings(secret=SECRET, redis=url), parse(manifest), lambda: RedisLog(connect(url)), RedisBlob(connect(url))
+    )
+    with TestClient(made) as api:
+        answer = eventually(lambda: api.get("/health/ready"), lambda answer: "too old" in answer.text)
+        assert answer.status_code == 503
+        assert "Redis 5.0.14 is too old: use at least 6.2, better 8" in answer.json()["detail"]
+        older.told = b"redis_version:6.2.14"
+        assert eventually(lambda: api.get("/health/ready"), lambda answer: answer.is_success).status_code == 200
+    older.told = b"redis_version:5.0.14"
+    monkeypatch.setenv("TRIMTAB_REDIS", url)
+    status, checks = doctor("--data", str(tmp_path))
+    assert status == 1
+    assert "Redis 5.0.14 is too old" in checks["redis version"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name", "words"),
+    [
+        (full, "redis writes", "raise maxmemory"),
+        (replica, "redis role", "read-only replica"),
+        (passworded, "redis password", "set TRIMTAB_REDIS_PASSWORD"),
+    ],
+)
+def test_the_doctor_has_words_of_its_own_for_each_trouble(server, monkeypatch, tmp_path, spoil, name, words):
+    spoil(server[0])
+    monkeypatch.setenv("TRIMTAB_REDIS", server[1])
+    status, checks = doctor("--data", str(tmp_path))
+    assert status == 1
+    assert words in checks[name]["text"]
 
 
 def mended(client):

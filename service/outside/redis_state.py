@@ -9,6 +9,7 @@ import redis
 from online.redis_client import connect
 
 OLDEST = (6, 2)
+VERSION = "version"
 _NEARLY = 0.9
 _CLOCKS_S = 2.0
 _PROBE = "trimtab:probe"
@@ -71,8 +72,8 @@ def _version(info: Mapping[str, Any]) -> Found:
     version = tuple(int(part) for part in told.split(".")[:2] if part.isdigit())
     if version < OLDEST:
         wanted = ".".join(map(str, OLDEST))
-        return Found("version", False, f"Redis {told} is too old: use at least {wanted}, better 8")
-    return Found("version", True, f"Redis {told}")
+        return Found(VERSION, False, f"Redis {told} is too old: use at least {wanted}, better 8")
+    return Found(VERSION, True, f"Redis {told}")
 
 
 def _memory(info: Mapping[str, Any]) -> Found:

@@ -19,6 +19,7 @@ from service.http import telemetry
 from service.http.api import Api
 from service.http.operations import Answer, Call, Headers, Operation, reply
 from service.http.problems import Kind, ProblemError
+from service.outside.redis_state import VERSION
 
 HTML = "text/html; charset=utf-8"
 EVENTS = "text/event-stream"
@@ -130,6 +131,7 @@ class System:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._page = (resources.files("service") / "page" / "index.html").read_bytes()
+        self._is_new_enough = False
 
     async def live(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
         """Whether the process answers at all. Restart it where it does not."""
@@ -143,7 +145,16 @@ class System:
             raise await self._not_ready(f"The store {said}")
         if not self._api.writer.healthy:
             raise await self._not_ready("Writes do not get through")
+        if not self._is_new_enough:
+            await self._check_version()
         return reply(Health("ready"))
+
+    async def _check_version(self) -> None:
+        """Refuses a store that is too old, though it answers: what it lacks shows later, and under load."""
+        found = await asyncio.to_thread(self._api.checkup)
+        if any(name == VERSION and not ok for name, ok, _ in found):
+            raise await self._not_ready("The store is of no use")
+        self._is_new_enough = True
 
     async def _not_ready(self, said: str) -> ProblemError:
         found = await asyncio.to_thread(self._api.checkup)
@@ -165,8 +176,10 @@ class System:
             joined = {what: sum(getattr(v, what) for v in values) for what in ("rewarded", "defaulted", "late")}
             self._api.telemetry.standing(name, {**joined, "pending": state.pending})
         self._api.telemetry.audit(self._api.watch.audited.entries, self._api.watch.audited.seal)
-        for name, model in served.models.items():
-            self._api.telemetry.alarms(name, len(model.learner.alarms))
+        alarms = {f"model:{name}": model.learner.alarms for name, model in served.models.items()}
+        alarms |= {f"point:{name}": state.beliefs.alarms for name, state in served.states.items()}
+        for subject, last in alarms.items():
+            self._api.telemetry.alarms(subject, [alarm.id for alarm in last])
         return Answer(self._api.telemetry.text(), media_type=telemetry.MEDIA_TYPE)
 
     async def system(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
