@@ -17,11 +17,11 @@ ADWIN's is that of adaptive random forests: .001 alarms, .01 warns (Gomes et al.
 """
 
 
-def warner(found: Component, detector: Any) -> Any:
-    """What gives the warnings of a detector: itself, a laxer one of its kind, or ``None``."""
+def warner(found: Component, detector: Any, *, twin: bool) -> Any:
+    """What gives the warnings of a detector: itself, with ``twin`` a laxer one of its kind, or ``None``."""
     if hasattr(detector, "warning_detected"):
         return detector
-    if type(detector).__name__ not in LAXER:
+    if not twin or type(detector).__name__ not in LAXER:
         return None
     name, factor = LAXER[type(detector).__name__]
     lax = getattr(detector, name) * factor

@@ -144,7 +144,7 @@ class Bank(dict[str, Watch]):
             detectors: By name.
             on: The signals of those whose name is not their signal.
             cooldown: Values after an alarm in which the same watch raises no other.
-            warned: Whether warnings are wanted: where a detector gives none, a laxer one of its kind is run beside it.
+            warned: Whether warnings are needed: where a detector gives none, a laxer one of its kind is run beside it.
         """
         return cls(
             {name: _watch(name, found, on.get(name, name), cooldown, warned) for name, found in detectors.items()}
@@ -157,7 +157,7 @@ class Bank(dict[str, Watch]):
 
 def _watch(name: str, found: Component, signal: str, cooldown: int, warned: bool) -> Watch:
     detector = construct(found)
-    return Watch(name, kind(found), signal, detector, warner(found, detector) if warned else None, cooldown)
+    return Watch(name, kind(found), signal, detector, warner(found, detector, twin=warned), cooldown)
 
 
 def kind(found: Component) -> str:

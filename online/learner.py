@@ -151,7 +151,7 @@ class ModelLearner:
         place, label, take = self.place, self._model.label, self.schema.intake
         guess_of, learn_one, score, error_of = task.guess, model.learn_one, task.score, task.error
         is_risky = None if task.classifies else task.is_risky
-        warned = None if watch is None or watch.warner is None else watch
+        warned = watch if self._model.heeds else None
         number, count = place.number, 0
         deadline = self.deadline() if self.pending else float("inf")
         for entry in entries:

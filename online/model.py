@@ -86,8 +86,8 @@ class Model:
         pool = Instance(build(spec)) if spec.pooled else None
         baseline = Baseline(self._task.classifies)
         # A successor that a warning keeps ready is one for the model as a whole.
-        warned = spec.on_drift == "replace" and spec.supervised and shared is not None
-        bank = Bank.of(spec.detectors, spec.signals, cooldown=spec.cooldown, warned=warned)
+        self._prepares = spec.on_drift == "replace" and spec.supervised and shared is not None
+        bank = Bank.of(spec.detectors, spec.signals, cooldown=spec.cooldown, warned=self._prepares)
         self._set(State(Schema(spec.features), metrics, baseline, bank, shared, pool))
 
     def _set(self, state: State) -> None:
@@ -95,7 +95,7 @@ class Model:
         bank = state.bank
         self._watches = {signal: bank.on(signal) for signal in {watch.signal for watch in bank.values()}}
         self._of_features = tuple(signal for signal in self._watches if signal not in SIGNALS)
-        self._warned = any(watch.warner is not None for watch in bank.values())
+        self.heeds = self._prepares and any(watch.warner is not None for watch in bank.values())
         before_labels = {*self._of_features, *("score", "prediction", "missing")}
         self.observes = bool(before_labels & self._watches.keys()) or self._task.learns_unlabelled
         learns_plainly = self._guesses_plainly and type(self._task).learn is Task.learn
@@ -117,6 +117,10 @@ class Model:
         if state.bracketed:
             found["Coverage"] = state.covered / state.bracketed
         return {name: value for name, value in found.items() if value - value == 0.0 and self._says(name)}
+
+    def warnings(self) -> list[str]:
+        """The names of the watches that see a change coming."""
+        return [name for name, watch in self.state.bank.items() if watch.warning]
 
     def _says(self, metric: str) -> bool:
         """Whether a metric has seen enough to mean something."""
@@ -305,14 +309,14 @@ class Model:
         if watches is None:
             return NO_ALARMS
         alarms = [alarm for watch in watches if (alarm := watch.update(value)) is not None]
-        return self.react(key, alarms) if alarms or self._warned else NO_ALARMS
+        return self.react(key, alarms) if alarms or self.heeds else NO_ALARMS
 
     def _heed(self) -> None:
         """Keep a successor ready as long as something warns."""
         instance = self.state.shared
         if instance is None or instance.drifted:
             return
-        warned = any(watch.warning for watch in self.state.bank.values())
+        warned = bool(self.warnings())
         if warned and instance.successor is None:
             self._begin(instance)
         elif not warned:
@@ -328,7 +332,7 @@ class Model:
         if alarms:
             self._act(self._instance(key))
             self._note(key)
-        if self._warned:
+        if self.heeds:
             self._heed()
         return alarms
 

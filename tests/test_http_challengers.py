@@ -67,6 +67,7 @@ def test_challengers_learn_from_the_same_labels_and_the_better_one_is_found(star
     comparison = described["comparison"]
     # The first label of all met no prediction, since nothing had been learned: it is not compared.
     assert (comparison["labels"], comparison["announced"], comparison["switches"]) == (49, 200, [])
+    assert comparison["findings"] == [logistic["finding"], prior["finding"]]
     promise = comparison["promise"]
     assert (promise["rivals"], promise["level"]) == (2, 0.0125)
     assert promise["difference"] == pytest.approx(0.0798, abs=1e-4)
@@ -86,6 +87,8 @@ def test_the_operator_switches_the_champion_and_the_log_remembers_who_and_why(st
     assert [one["name"] for one in described["challengers"]] == ["declared", "prior"]
     (switch,) = described["comparison"]["switches"]
     assert {**order, "before": "declared"}.items() <= switch.items()
+    # What was found of the new champion is remembered.
+    assert [one["challenger"] for one in described["comparison"]["findings"]] == ["logistic", "prior"]
     assert service.post(f"{LEARNS}/predict", asked)["prediction"] is False
     restarted = again(start_service, MANIFEST)
     assert restarted.get(LEARNS) == described
@@ -232,3 +235,29 @@ def test_an_alarm_shows_its_evidence(start_service: Any) -> None:
     assert evidence["before_size"] + evidence["recent_size"] == evidence["seen"]
     assert {"p_at_most", "window", "window_mean", "warned"} <= evidence.keys()
     assert again(start_service, manifest).get(f"{LEARNS}/alarms")["alarms"] == alarms
+
+
+@pytest.mark.parametrize(
+    ("on_drift", "use", "warned"),
+    [("keep", "drift.binary.DDM", ["error"]), ("keep", "drift.ADWIN", []), ("replace", "drift.PageHinkley", ["error"])],
+)
+def test_a_change_that_may_be_coming_is_shown_before_it_is_certain(
+    start_service: Any, on_drift: str, use: str, warned: list[str]
+) -> None:
+    prior = [{"use": "dummy.PriorClassifier"}]
+    manifest = table(pipeline=prior, challengers={}, on_drift=on_drift, detectors={"error": {"use": use}})
+    service = start_service(manifest)
+    # Nine of ten labels are true; then one in three is not: errors come more often, not yet often enough for an alarm.
+    calm = [{"id": f"a{n}", "features": {"x": 1.0}, "label": n % 10 != 0} for n in range(1_000)]
+    service.lines(f"{LEARNS}/events", calm)
+    service.settle()
+    assert service.get(LEARNS)["warnings"] == []
+    worse = [{"id": f"b{n}", "features": {"x": 1.0}, "label": n % 3 != 0} for n in range(140)]
+    for begin in range(0, len(worse), 10):
+        service.lines(f"{LEARNS}/events", worse[begin : begin + 10])
+        service.settle()
+        described = service.get(LEARNS)
+        if described["warnings"] or described["alarms"]:
+            break
+    assert described["warnings"] == warned
+    assert described["alarms"] == 0 or not warned

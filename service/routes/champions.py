@@ -15,6 +15,9 @@ from service.http.problems import invalid
 from service.routes.decisions import WriteAnswer, conflict
 from service.routes.predictions import partition_of
 
+FINDINGS = 20
+"""What earlier comparisons found: so much of it is told."""
+
 
 class ChallengerState(Struct, frozen=True):
     """A pipeline that learns beside the champion, scored on the same labels.
@@ -50,6 +53,7 @@ class ComparisonState(Struct, frozen=True):
             classifiers that disagree on 9 cases in 100.
         switch: Who changes the champion: `operator` alone, or also the rule that takes one found `better`.
         switches: The last changes of the champion, the oldest first.
+        findings: What the last comparisons found, the oldest first, also of those that are champion now.
     """
 
     labels: int
@@ -58,6 +62,7 @@ class ComparisonState(Struct, frozen=True):
     promise: Announcement
     switch: str
     switches: list[SwitchState]
+    findings: list[Finding]
 
 
 class ChampionOrder(Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,4 +137,5 @@ def comparison(learner: ModelLearner) -> ComparisonState | None:
         promise=plan.announcement(len(learner.spec.challengers)),
         switch=plan.switch,
         switches=[SwitchState(one.champion, one.before, one.actor, one.reason, one.at) for one in switches],
+        findings=learner.candidates.comparison.findings[-FINDINGS:],
     )

@@ -69,7 +69,9 @@ class ModelDescription(Struct, frozen=True):
     Attributes:
         baseline: What simple rules reach on the same labels; a model that does not beat them is worth nothing.
         quality: What came in under the name of each declared feature; empty where none is declared.
-        drift: Whether any of the latest alarms came within the last thousand entries.
+        drift: Whether the latest alarm came within the last ten minutes of event time.
+        warnings: The detectors that see a change coming which is not certain yet: those of River's that warn, and with
+            `on_drift = "replace"` the others too.
         lag: Entries that the learner has not seen yet.
         champion: The candidate that answers; `declared` is the model's own pipeline.
         comparison: Left `null` where there are no challengers.
@@ -92,6 +94,7 @@ class ModelDescription(Struct, frozen=True):
     baseline: dict[str, float]
     alarms: int
     drift: bool
+    warnings: list[str]
     lag: int
     entry: str
     champion: str
@@ -319,6 +322,7 @@ def description(model: ServedModel) -> ModelDescription:
         baseline=learner.baseline(),
         alarms=len(learner.alarms),
         drift=model.is_drifting,
+        warnings=learner.candidates.current.warnings(),
         lag=model.progress.lag,
         entry=str(model.progress.cursor),
         champion=learner.candidates.champion,
