@@ -86,7 +86,8 @@ class Decided(_Event, frozen=True, tag="decided/1"):
     another. ``propensity`` is the probability of that action, every random choice on the way included;
     ``probabilities`` the whole vector given the arm. ``draw`` is the uniform that chose, ``policy`` a bundle's digest
     or a baseline's name, ``baseline`` the index that the baseline would have taken. ``deferred`` decisions count once
-    they are activated. ``forecasts`` are the entries of context and estimates that models were asked for.
+    they are activated. ``forecasts`` are the entries of context and estimates that models were asked for. ``intervals``
+    are the ends of the 95 % intervals of the estimates; what is not estimated has none.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Decided(_Event, frozen=True, tag="decided/1"):
     draw: float | list[float] | None = None
     deferred: bool = False
     forecasts: dict[str, Forecast] | None = None
+    intervals: dict[str, tuple[float, float]] | None = None
 
 
 class Rewarded(_Event, frozen=True, tag="rewarded/1"):

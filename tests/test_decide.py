@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from agents.policy import FixedAction, Greedy, Mixture, Table, draw, restrict, sample, softmax
-from service.deciding.beliefs import NO_ESTIMATES, Estimates, Fit
+from online.events import Forecast
+from service.deciding.beliefs import NO_ESTIMATES, Belief, Estimates, Fit
 from service.deciding.decide import BASELINE, Arm, Ask, ServedPoint, decide, decide_all
 from service.deciding.points import Point
 from service.deciding.releases import Release
@@ -286,6 +287,22 @@ def test_what_fits_no_product_is_refused_and_says_where(more, where):
     with pytest.raises(ProblemError) as caught:
         decide(served, Ask(product_request(served, **more), "a"), SECRET)
     assert caught.value.faults[0].field == where
+
+
+def test_what_is_believed_is_logged_with_how_well_it_is_known() -> None:
+    served = served_point(Softmax(), "live", 0.0)
+    belief = Belief(
+        {"volume": 3.1, "sensitivity": 1.2}, {"volume": 2.9, "sensitivity": 1.0}, {"volume": 3.4, "sensitivity": 1.5}
+    )
+    seeing = replace(served.incumbent, policy=FixedAction(2, 5), estimates={"volume": 2.7})
+    believing = replace(served, incumbent=seeing, beliefs=Estimates(pooled=belief))
+    made = decide(believing, Ask(request_for(served), "d1"), SECRET)
+    assert (made.estimates, made.intervals) == ({"volume": 3.1}, {"volume": (2.9, 3.4)})
+    foretold = Ask(request_for(served), "d2", forecasts={"volume": Forecast("demand", 5.0)})
+    made = decide(believing, foretold, SECRET)
+    assert (made.estimates, made.intervals) == ({"volume": 5.0}, None)
+    unknown = decide(replace(believing, beliefs=NO_ESTIMATES), Ask(request_for(served), "d3"), SECRET)
+    assert (unknown.estimates, unknown.intervals) == ({"volume": 2.7}, None)
 
 
 def test_a_world_that_is_doubted_is_explored_as_far_as_the_point_allows():

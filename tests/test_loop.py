@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from agents import train
 from agents.bundle import Bundle, pack
 from envs import worlds
+from envs.dynamics import World
 from online.events import Released, Rewarded, draft_id, encode
 from online.log import Draft, Partition
 from online.memory_log import MemoryBlob, MemoryLog
@@ -74,6 +75,7 @@ class Town:
     lineup: dict[str, Bundle] = field(default_factory=dict)
 
     table: dict[str, Any] = field(default_factory=lambda: TABLE)
+    truth: World | None = None
 
     def __post_init__(self) -> None:
         bandits = {"offers": {"explore": {"use": "inverse_gap", "scale": 2.0}}}
@@ -149,7 +151,7 @@ class Town:
 
     def told(self, actions: Any) -> Any:
         """What the customers of each shop buy."""
-        world = self.point.world.with_params({"sensitivity": self.sensitivity})
+        world = self.truth or self.point.world.with_params({"sensitivity": self.sensitivity})
         return world.outcome(self.states, actions, world.draw(40, self.rng))["sold"]
 
     def work(self) -> None:
@@ -198,6 +200,21 @@ def test_a_town_that_does_not_change_has_no_cycle(bundles: dict[float, Bundle]) 
     assert town.loop.records.state.cycle == 0
     assert town.loop.sensing.estimates.pooled is not None
     assert town.loop.sensing.estimates.pooled.values["sensitivity"] == pytest.approx(1.0, rel=0.2)
+
+
+def test_a_season_that_the_world_knows_is_no_reason_for_a_cycle_and_one_that_it_does_not_know_is_doubted() -> None:
+    season = (2.7 * (1 + 0.6 * np.sin(2 * np.pi * np.arange(10) / 10))).tolist()
+    known, flat = PARAMS | {"volume": season}, PARAMS | {"volume": 2.7}
+    towns = []
+    for believed in (known, flat):
+        town = Town(table=TABLE | {"params": believed}, truth=worlds.make("pricing", known, {}))
+        town.serve(train.train(worlds.make("pricing", believed, {}), algo="exact"))
+        towns.append(town)
+    towns[1].until("doubted", 160)
+    assert "by period, outcomes ask for different parameters" in towns[1].notes()[-1]
+    for _ in range(160):
+        towns[0].round()
+    assert (towns[0].way(), towns[0].loop.records.state.cycle) == ([], 0)
 
 
 def test_a_shift_leads_to_a_better_policy_in_service_and_every_step_is_told(bundles: dict[float, Bundle]) -> None:

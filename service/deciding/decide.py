@@ -138,6 +138,15 @@ class ServedPoint:
         told = {name: one.value for name, one in ask.forecasts.items() if name in believed and one.value is not None}
         return believed | told
 
+    def intervals(self, arm: Arm, ask: Ask) -> dict[str, tuple[float, float]] | None:
+        """The ends of the 95 % intervals of what an arm observes as estimated; `None` where it observes no estimate."""
+        belief = self.beliefs.of(ask.key)
+        if belief is None or not arm.estimates:
+            return None
+        told = {name for name, one in ask.forecasts.items() if one.value is not None}
+        names = [name for name in arm.estimates if name in belief.lower and name not in told]
+        return {name: (belief.lower[name], belief.upper[name]) for name in names} or None
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -344,6 +353,7 @@ def _decided(served: ServedPoint, asked: _Asked, choices: Choices) -> list[Decid
             draw=draws[i],
             deferred=ask.request.deferred,
             forecasts=dict(ask.forecasts) or None,
+            intervals=served.intervals(choices.arms[i], ask),
         )
         for i, ask in enumerate(asked.asks)
     ]
