@@ -369,8 +369,27 @@ def test_each_feature_shows_what_was_missing_refused_or_new() -> None:
     assert "a &lt;number&gt;" in html
     assert "15.0 %" in html
     assert "2 out of range, 1 not allowed" in html
-    assert html.count("<td>–</td>") == 4
+    assert html.count(">–</td>") == 4
     assert "declares" in model.features({"features": {"price": "number"}, "quality": {}})
+
+
+def test_labels_say_what_is_asked_for_and_whether_the_foreseen_accuracy_can_be_believed() -> None:
+    counts = {"pending": 25, "labelled": 75}
+    assert "no label is asked for" in model.labels({"counts": counts})
+    foreseen = {"accuracy": 0.87, "predictions": 500, "gap": -0.02, "labels": 75, "calibrated": False}
+    wanted = {"budget": 0.1, "predictions": 400, "wanted": 20}
+    html = model.labels({"counts": counts, "labels_wanted": wanted, "estimated": foreseen})
+    assert [words in html for words in ("25 (25.0 %)", "20 of 400", "5.0 % of 10.0 %", "−2.0 % over 75")] == [True] * 4
+    assert "not to be believed" in html
+    unknown_yet = foreseen | {"accuracy": None, "gap": None, "calibrated": None}
+    assert "foreseen" not in model.labels({"counts": counts, "estimated": unknown_yet})
+
+
+def test_a_gain_of_nothing_but_rounding_reads_as_nothing() -> None:
+    gain = {"value": 1.8e-15, "interval": [1.8e-15, 1.8e-15]}
+    compared = {"role": "baseline", "policy": "rule", "unit": "episode", "agreement": 0.9, "said": "no", "report": {}}
+    report = {"decisions": 9, "comparisons": [compared | {"report": {"verdict": "better", "gain": gain}}]}
+    assert "0 <small>(0 … 0)</small>" in point.evidence(report)
 
 
 def test_what_was_answered_is_drawn_beside_what_the_learner_knew() -> None:

@@ -42,8 +42,8 @@ def orders(found: Answer, check: Answer | None) -> str:
         for one in found["audit"]
     ]
     older = f"<a href='/audit?before={found['next']}'>older</a>" if found["next"] else ""
-    heads = ("", "when", "who", "key", "did", "to", "why")
-    return card("Orders", table(heads, rows, left=7) + older, sealed, wide=True)
+    heads = ("number", "when", "who", "key", "did", "to", "why")
+    return card("Orders", table(heads, rows, left=7, stacked=True) + older, sealed, wide=True)
 
 
 def _target(one: Answer) -> str:
@@ -84,4 +84,4 @@ def changes(releases: Sequence[tuple[str, Answer]], jobs: Sequence[Answer]) -> s
     if not found:
         return card(_CHANGES, nothing("Nothing has changed yet. Releases, changes of mode and trainings appear here."))
     rows = [row for _, row in sorted(found, key=lambda pair: -pair[0])][:200]
-    return card(_CHANGES, table(("when", "who", "did", "to", "why"), rows, left=5), wide=True)
+    return card(_CHANGES, table(("when", "who", "did", "to", "why"), rows, left=5, stacked=True), wide=True)

@@ -108,14 +108,23 @@ def card(title: str, body: str, extra: str = "", wide: bool = False, name: str =
     return f"<section class='card{' wide' if wide else ''}'{anchor}>{head}{body}</section>"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table of HTML cells; the first `left` columns are text."""
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, stacked: bool = False) -> str:
+    """A table of HTML cells below plain heads; the first `left` columns are text.
 
-    def cells(row: Sequence[str], tag: str) -> str:
-        return "".join(f"<{tag}{' class=l' if i < left else ''}>{cell}</{tag}>" for i, cell in enumerate(row))
+    Args:
+        stacked: Whether narrow screens show each row's cells one below the other, with their heads.
+    """
 
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f"<div class=scroll><table><thead><tr>{cells(heads, 'th')}</tr></thead><tbody>{body}</tbody></table></div>"
+    def cell(i: int, value: str) -> str:
+        head = f" data-head='{text(heads[i])}'" if stacked else ""
+        return f"<td{' class=l' if i < left else ''}{head}>{value}</td>"
+
+    above = "".join(f"<th{' class=l' if i < left else ''}>{text(head)}</th>" for i, head in enumerate(heads))
+    body = "".join(f"<tr>{''.join(cell(i, value) for i, value in enumerate(row))}</tr>" for row in rows)
+    return (
+        f"<div class='scroll{' stacked' if stacked else ''}'><table><thead><tr>{above}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def listing(pairs: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> str:

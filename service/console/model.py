@@ -15,7 +15,6 @@ from service.console.markup import (
     nothing,
     percent,
     pill,
-    plain,
     table,
     text,
     when,
@@ -85,7 +84,7 @@ def features(model: Answer) -> str:
         return card("Features", f"{known}<p class=soft>{words}</p>")
     rows = [_feature(name, kind, model["quality"].get(name)) for name, kind in model["features"].items()]
     heads = ("feature", "takes", "seen", "missing", "refused", "new values")
-    return card("Features", table(heads, rows, left=2), wide=True)
+    return card("Features", table(heads, rows, left=2, stacked=True), wide=True)
 
 
 def _feature(name: str, kind: str, quality: Answer | None) -> list[str]:
@@ -137,17 +136,41 @@ def _found(challenger: Answer) -> str:
 
 
 def labels(model: Answer) -> str:
-    """Labels wanted, and the performance estimated without them, where these are declared."""
-    parts = []
-    if model.get("labels_wanted"):
-        parts.append(listing((name, plain(value)) for name, value in dict(model["labels_wanted"]).items()))
-    if model.get("estimated"):
-        parts.append(listing((name, plain(value)) for name, value in dict(model["estimated"]).items()))
+    """How many labels are waited for and wanted, and the performance estimated without them."""
     counts = model["counts"]
     waiting = counts.get("pending", 0)
     share = waiting / (waiting + counts.get("labelled", 0)) if waiting else 0.0
-    parts.append(f"<p class=soft>{whole(waiting)} predictions wait for their label ({percent(share)}).</p>")
-    return card("Labels", "".join(parts))
+    rows = [("predictions that wait for their label", f"{whole(waiting)} ({percent(share)})")]
+    wanted = model.get("labels_wanted")
+    if wanted:
+        asked = wanted["wanted"] / wanted["predictions"] if wanted["predictions"] else None
+        rows.append(("labels asked for", f"{whole(wanted['wanted'])} of {whole(wanted['predictions'])} predictions"))
+        rows.append(("spent of the budget", f"{percent(asked)} of {percent(wanted['budget'])}"))
+    told = f"<p class=soft>No {code('label_budget')} is declared: no label is asked for.</p>" if not wanted else ""
+    return card("Labels", listing(rows + _foreseen(model.get("estimated"))) + told)
+
+
+def _foreseen(estimated: Answer | None) -> list[tuple[str, str]]:
+    """The accuracy before labels are there, and how far such estimates were off."""
+    if not estimated or estimated["accuracy"] is None:
+        return []
+    found = [
+        (
+            "accuracy foreseen before labels",
+            f"{percent(estimated['accuracy'])}, {_believable(estimated['calibrated'])}",
+        ),
+        ("of the last predictions", whole(estimated["predictions"])),
+    ]
+    if estimated["gap"] is not None:
+        off = f"{100 * estimated['gap']:+.1f} %".replace("-", "−")
+        found.append(("how far off it was", f"{off} over {whole(estimated['labels'])} labels"))
+    return found
+
+
+def _believable(calibrated: bool | None) -> str:
+    if calibrated is None:
+        return pill("too few labels to tell", "warn")
+    return pill("to be believed", "good") if calibrated else pill("not to be believed", "bad")
 
 
 def reject_line(reject: Answer) -> str:

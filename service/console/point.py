@@ -161,7 +161,8 @@ def releases(point: str, answer: Answer) -> str:
         ]
         for one in answer["releases"][:30]
     ]
-    return card("Releases", table(("since", "mode", "incumbent", "candidate", "by", "why"), rows, left=6), wide=True)
+    heads = ("since", "mode", "incumbent", "candidate", "by", "why")
+    return card("Releases", table(heads, rows, left=6, stacked=True), wide=True)
 
 
 def policies(point: str, answer: Answer) -> str:
@@ -184,7 +185,7 @@ def policies(point: str, answer: Answer) -> str:
         ]
         for one in answer["policies"][:30]
     ]
-    bundles = table(("bundle", "made by", "steps", "below the optimum", "registered"), rows, left=2)
+    bundles = table(("bundle", "made by", "steps", "below the optimum", "registered"), rows, left=2, stacked=True)
     return card("Bundles", bundles + learned)
 
 
@@ -200,26 +201,27 @@ def evidence(report: Answer) -> str:
     rows = []
     for one in report["comparisons"]:
         verdict, gain = one["report"].get("verdict", ""), one["report"].get("gain") or {}
-        low, high = gain.get("interval") or (None, None)
-        interval = f"{number(gain.get('value'), 3)} <small>({number(low, 3)} … {number(high, 3)})</small>"
         rows.append(
             [
                 f"{text(one['role'])} {code(short(one['policy']))}",
                 pill(verdict, _VERDICTS.get(verdict, "")),
-                interval if gain else "–",
+                _gain(gain),
                 percent(one["agreement"]),
                 f"<span class=said>{text(one['said'])}</span>",
             ]
         )
     note = f"<p class=soft>Off-policy evaluation of the last {whole(report['decisions'])} decisions.</p>"
-    heads = (
-        "policy",
-        "verdict",
-        f"gain per {report['comparisons'][0]['unit']}",
-        "agreement",
-        "<span class=said>in words</span>",
-    )
-    return card("Evidence", table(heads, rows, left=2) + note, wide=True)
+    heads = ("policy", "verdict", f"gain per {report['comparisons'][0]['unit']}", "agreement", "in words")
+    return card("Evidence", table(heads, rows, left=2, stacked=True) + note, wide=True)
+
+
+def _gain(gain: Mapping[str, Any]) -> str:
+    """A gain with its interval; what is less than a billionth comes of rounding."""
+    if gain.get("value") is None:
+        return "–"
+    told = (gain["value"], *(gain.get("interval") or (None, None)))
+    value, low, high = (None if one is None else round(one, 9) for one in told)
+    return f"{number(value, 3)} <small>({number(low, 3)} … {number(high, 3)})</small>"
 
 
 def outcomes(report: Answer) -> str:

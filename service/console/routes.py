@@ -177,7 +177,8 @@ async def _policy(sheet: Sheet, name: str, digest: str, request: Request, other:
 
     async def facts() -> str:
         bundle = await reader.get(f"{bundles}/bundles/{digest}", 60.0)
-        return f"<div class=grid>{policy.described(bundle)}{policy.training(bundle)}{policy.measured(bundle)}</div>"
+        beside = f"<div class=stack>{policy.training(bundle)}{policy.measured(bundle)}</div>"
+        return f"<div class=grid>{policy.described(bundle)}{beside}</div>"
 
     async def worth() -> str:
         asked = dict.fromkeys([digest, other, "baseline"])

@@ -80,7 +80,7 @@ def processes(system: Answer) -> str:
         for one in system["processes"]
     ]
     heads = ("process", "state", "last sign of life", "since", "pid", "memory", "doing")
-    return card("Processes", table(heads, rows, left=2), wide=True)
+    return card("Processes", table(heads, rows, left=2, stacked=True), wide=True)
 
 
 def _memory(detail: Mapping[str, Any]) -> str:
@@ -145,7 +145,8 @@ def jobs(system: Answer) -> str:
         ]
         for one in system["jobs"]
     ]
-    return card("Jobs", table(("point", "kind", "state", "progress", "last word", "says"), rows, left=3), wide=True)
+    heads = ("point", "kind", "state", "progress", "last word", "says")
+    return card("Jobs", table(heads, rows, left=3, stacked=True), wide=True)
 
 
 def _said(detail: Mapping[str, Any]) -> str:
