@@ -106,3 +106,38 @@ def half_width(values: ArrayLike) -> float:
     """Half of the 95 % interval of a mean."""
     found = np.asarray(values, float)
     return 1.96 * float(found.std(ddof=1)) / float(np.sqrt(len(found)))
+
+
+def interval_score(low: Array, high: Array, truth: Array, level: float) -> float:
+    """Mean width of intervals, each miss added 2 / (1 - level) times: least for the true ones (Gneiting, Raftery 2007).
+
+    >>> round(interval_score(np.array([0.0, 0.0]), np.array([2.0, 2.0]), np.array([1.0, 2.5]), 0.9), 6)
+    7.0
+    """
+    missed = np.maximum(low - truth, 0.0) + np.maximum(truth - high, 0.0)
+    return float((high - low + 2.0 / (1.0 - level) * missed).mean())
+
+
+def auc_half_width(area: float, positives: int, negatives: int) -> float:
+    """Half of the 95 % interval of an area under the curve (Hanley and McNeil 1982, equation 1).
+
+    >>> round(auc_half_width(0.9, 50, 50), 3)
+    0.063
+    """
+    one, two = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
+    spread = area * (1.0 - area) + (positives - 1) * (one - area**2) + (negatives - 1) * (two - area**2)
+    return 1.96 * float(np.sqrt(spread / (positives * negatives)))
+
+
+def psi(before: Array, now: Array, bins: int = 10) -> float:
+    """Population stability index: how far scores have moved, over bins that held equal shares of them before.
+
+    >>> round(psi(np.arange(100.0), np.arange(100.0)), 6), round(psi(np.arange(4.0), np.array([3.0, 3.0]), 2), 2)
+    (0.0, 6.91)
+    """
+    edges = np.quantile(before, np.linspace(0.0, 1.0, bins + 1)[1:-1])
+    shares = [
+        np.maximum(np.bincount(np.searchsorted(edges, one, side="right"), minlength=bins) / len(one), 1e-6)
+        for one in (before, now)
+    ]
+    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
