@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from msgspec import structs
 
 from online.comparison import Comparison
-from online.events import Compared, Finding, Switched
+from online.events import Compared, Finding, Resumed, Switched
 from online.fold import Parts, Poisoned
 from online.model import Model, State
 from online.specs import DECLARED, ModelSpec
@@ -130,6 +130,14 @@ class Candidates:
             call = Switched(id=f"{number}:switched", champion=best.challenger, actor="rule", reason=reason, at=at)
             told.append(self.switch(call))
         return told
+
+    def obey(self, event: Switched | Resumed) -> list[Switched]:
+        """Do what a person orders; what there is to report of it. Raises `CandidateError`."""
+        if isinstance(event, Switched):
+            return [self.switch(event)]
+        for model in self._models.values():
+            model.resume()
+        return []
 
     def switch(self, event: Switched) -> Switched:
         """Make a challenger the champion, which becomes a challenger; the change as it is kept.

@@ -200,6 +200,15 @@ class Switched(_Event, frozen=True, tag="switched/1"):
     at: float | None = None
 
 
+class Resumed(_Event, frozen=True, tag="resumed/1"):
+    """A person has looked at the drift that stopped a model: it learns again; by whom, and why."""
+
+    id: str
+    actor: str = ""
+    reason: str = ""
+    at: float | None = None
+
+
 class Finding(Struct, frozen=True, gc=False):
     """What one comparison found: ``verdict`` is ``better``, ``worse`` or ``not told apart``, of the challenger.
 
@@ -313,6 +322,7 @@ Event: TypeAlias = (
     | Drifted
     | Released
     | Switched
+    | Resumed
     | Chosen
     | Armed
 )

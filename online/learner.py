@@ -18,6 +18,7 @@ from online.events import (
     Rejected,
     Replayed,
     Report,
+    Resumed,
     Scalar,
     Scored,
     Settled,
@@ -209,8 +210,8 @@ class ModelLearner:
                 self._take_label(entry, event, reports)
             case Replayed():
                 self._replay(entry, event, reports)
-            case Switched():
-                reports.append(self.candidates.switch(event))
+            case Switched() | Resumed():
+                reports += self.candidates.obey(event)
             case Ticked():
                 pass
             case _:

@@ -267,6 +267,16 @@ class Model:
         if self.spec.allow_unbounded and state.learned >= state.weigh_at:
             self._weigh(instance)
 
+    def resume(self) -> None:
+        """Learn again after a drift stopped it. A model that has outgrown its ceiling stays as it is."""
+        self.state.frozen = self.state.stopped
+
+    @property
+    def halted(self) -> str | None:
+        """Why it learns no more: ``ceiling``, or ``drift`` until somebody resumes it; ``None`` where it does."""
+        state = self.state
+        return "ceiling" if state.stopped else "drift" if state.frozen else None
+
     def _weigh(self, instance: Instance) -> None:
         """Stop learning where a model that may grow has outgrown its ceiling.
 

@@ -261,3 +261,27 @@ def test_a_change_that_may_be_coming_is_shown_before_it_is_certain(
             break
     assert described["warnings"] == warned
     assert described["alarms"] == 0 or not warned
+
+
+def test_a_model_that_a_drift_stopped_learns_again_once_a_person_has_looked(start_service: Any) -> None:
+    manifest = table(pipeline=LOGISTIC, challengers={}, on_drift="raise")
+    service = start_service(manifest)
+    teach(service, 800)
+    assert service.get(LEARNS)["halted"] is None
+    flipped = [{**case, "label": not case["label"]} for case in rows(400, seed=6)]
+    service.lines(f"{LEARNS}/events", flipped)
+    service.settle()
+    described = service.get(LEARNS)
+    assert (described["halted"], described["alarms"]) == ("drift", 1)
+    assert 800 < described["learned"] < 1_200
+    stopped_at = described["learned"]
+    teach(service, 50, seed=7)
+    assert service.get(LEARNS)["learned"] == stopped_at
+    assert service.refused(f"{LEARNS}/resume", {"actor": "ann"})["errors"][0]["field"] == "reason"
+    service.post(f"{LEARNS}/resume", {"actor": "ann", "reason": "the sensor is mended"})
+    service.settle()
+    assert service.get(LEARNS)["halted"] is None
+    teach(service, 50, seed=8)
+    described = service.get(LEARNS)
+    assert described["learned"] == stopped_at + 50
+    assert again(start_service, manifest).get(LEARNS) == described

@@ -1,11 +1,11 @@
-"""Champion and challengers: how the candidates of a model stand, and the operator's call to switch."""
+"""Champion and challengers: how the candidates of a model stand, and the operator's calls to switch and to resume."""
 
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from online.comparison import Announcement
-from online.events import Finding, Switched, digest, draft_id, encode
+from online.events import Finding, Resumed, Switched, digest, draft_id, encode
 from online.learner import ModelLearner
 from online.log import Conflict, Draft, token
 from service.http.api import Api
@@ -73,12 +73,20 @@ class ChampionOrder(Struct, frozen=True, forbid_unknown_fields=True):
     actor: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
 
 
+class ResumeOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """Lets a model learn again that a drift stopped; say why."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+    actor: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
+
+
 class Champions:
-    """The handler of `/v1/models/{model}/champion`."""
+    """The handlers of `/v1/models/{model}/champion` and `/v1/models/{model}/resume`."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._champion = Decoder(ChampionOrder)
+        self._resume = Decoder(ResumeOrder)
 
     async def switch(self, call: Call) -> Answer:
         """Makes a challenger the champion: an entry of the model's log, obeyed by its learner when it comes to it."""
@@ -96,11 +104,24 @@ class Champions:
             reason=order.reason,
             at=self._api.clock(),
         )
-        partition = partition_of(name)
-        draft = Draft(draft_id(event), digest([event.id, order]), encode(event))
-        result = await self._api.writer.append(partition, draft)
+        return await self._order(name, event)
+
+    async def resume(self, call: Call) -> Answer:
+        """Lets a model learn again: an entry of its log; one that learns anyway goes on as it is."""
+        name = call.path["model"]
+        learner = self._api.model(name).learner
+        order = self._resume.decode(call.body)
+        if learner.candidates.current.halted == "ceiling":
+            raise invalid("model", "a model below its ceiling: declare a higher one", name)
+        event = Resumed(id=self._api.new_id(), actor=order.actor, reason=order.reason, at=self._api.clock())
+        return await self._order(name, event)
+
+    async def _order(self, name: str, event: Switched | Resumed) -> Answer:
+        """Append an order to a model's log."""
+        partition, payload = partition_of(name), encode(event)
+        result = await self._api.writer.append(partition, Draft(draft_id(event), digest(payload), payload))
         if isinstance(result, Conflict):
-            raise conflict("switch", event.id)
+            raise conflict("order", event.id)
         return reply(WriteAnswer(event.id, token(partition, result.entry.id)))
 
     def operations(self) -> list[Operation]:
@@ -116,7 +137,18 @@ class Champions:
             problems=("unknown-model", "unavailable", "conflict", "invalid-request"),
             scope="operate",
         )
-        return [switch.tagged("models")]
+        resume = Operation(
+            "POST",
+            "/v1/models/{model}/resume",
+            "Resume a model that a drift stopped",
+            self.resume,
+            WriteAnswer,
+            request=ResumeOrder,
+            example={"reason": "the sensor is mended"},
+            problems=("unknown-model", "unavailable", "conflict", "invalid-request"),
+            scope="operate",
+        )
+        return [operation.tagged("models") for operation in (switch, resume)]
 
 
 def challengers(learner: ModelLearner) -> list[ChallengerState]:

@@ -72,6 +72,8 @@ class ModelDescription(Struct, frozen=True):
         drift: Whether the latest alarm came within the last ten minutes of event time.
         warnings: The detectors that see a change coming which is not certain yet: those of River's that warn, and with
             `on_drift = "replace"` the others too.
+        halted: Why it learns no more: `drift`, after an alarm with `on_drift = "raise"` until somebody resumes it, or
+            `ceiling`; `null` where it learns.
         lag: Entries that the learner has not seen yet.
         champion: The candidate that answers; `declared` is the model's own pipeline.
         comparison: Left `null` where there are no challengers.
@@ -95,6 +97,7 @@ class ModelDescription(Struct, frozen=True):
     alarms: int
     drift: bool
     warnings: list[str]
+    halted: str | None
     lag: int
     entry: str
     champion: str
@@ -323,6 +326,7 @@ def description(model: ServedModel) -> ModelDescription:
         alarms=len(learner.alarms),
         drift=model.is_drifting,
         warnings=learner.candidates.current.warnings(),
+        halted=learner.candidates.current.halted,
         lag=model.progress.lag,
         entry=str(model.progress.cursor),
         champion=learner.candidates.champion,
