@@ -23,7 +23,7 @@ from online.events import (
 )
 from online.fold import Parts, Place, reject_field, rejection
 from online.log import Entry, EntryId
-from online.outcomes import OutcomeSpec, Standing, aggregate
+from online.outcomes import OutcomeSpec, Standing, aggregate, named_with
 from online.pending import Early, Pending, Recent, Waiting
 
 
@@ -97,6 +97,7 @@ class _Open(Waiting, kw_only=True):
     reward: float | None = None
     outcomes: int = 0
     at: float = 0.0
+    named: tuple[str, ...] = ()
 
 
 class _Closed(msgspec.Struct, frozen=True):
@@ -183,7 +184,7 @@ class PointLearner:
         name = scoped_id(event.decision, event.key)
         waiting = self._open.get(name)
         if waiting is None:
-            return self._unmatched(entry, name, event.decision)
+            return self._unmatched(entry, name, event)
         if not waiting.deferred:
             return self._set_aside(entry, f"the decision {event.decision!r} is active already", "id")
         self._open.put(name, msgspec.structs.replace(waiting, deferred=False, deadline=at + self.spec.wait))
@@ -192,13 +193,14 @@ class PointLearner:
             return self._show(name, event.decision, Standing("pending"))
         # Outcomes that overtook the activation count from now on.
         self._pay(waiting, 1, waiting.reward, 0.0)
-        return self._show(name, event.decision, Standing("rewarded", waiting.reward, waiting.outcomes))
+        standing = Standing("rewarded", waiting.reward, waiting.outcomes, named=waiting.named)
+        return self._show(name, event.decision, standing)
 
     def _reward(self, entry: Entry, event: Rewarded) -> list[Report]:
         name = scoped_id(event.decision, event.key)
         waiting = self._open.get(name)
         if waiting is None:
-            return self._unmatched(entry, name, event.decision)
+            return self._unmatched(entry, name, event)
         try:
             value = self._value(waiting, event)
         except (ValueError, KeyError, TypeError, ArithmeticError) as error:
@@ -206,15 +208,16 @@ class PointLearner:
         reward = aggregate(self.spec.aggregate, waiting.reward, waiting.outcomes, value)
         if not math.isfinite(reward):
             return self._set_aside(entry, f"with the value {value!r} the reward is no finite number", "value")
-        joined = msgspec.structs.replace(waiting, reward=reward, outcomes=waiting.outcomes + 1)
+        named = named_with(waiting.named, event.decision, event.id)
+        joined = msgspec.structs.replace(waiting, reward=reward, outcomes=waiting.outcomes + 1, named=named)
         self._open.put(name, joined)
         if joined.deferred:
-            return self._show(name, event.decision, Standing("deferred", outcomes=joined.outcomes))
+            return self._show(name, event.decision, Standing("deferred", outcomes=joined.outcomes, named=named))
         old = waiting.reward or 0.0
         first = int(waiting.reward is None)
         self._pay(waiting, first, reward, old)
         heard = self._heard(entry, waiting, event, value) if first else []
-        return heard + self._show(name, event.decision, Standing("rewarded", reward, joined.outcomes))
+        return heard + self._show(name, event.decision, Standing("rewarded", reward, joined.outcomes, named=named))
 
     def _heard(self, entry: Entry, waiting: _Open, event: Rewarded, reward: float) -> list[Report]:
         decided = self._decided.get(waiting.entry)
@@ -236,16 +239,20 @@ class PointLearner:
             raise ValueError(f"the outcome's value is {value!r}; allowed is a finite number")
         return value
 
-    def _unmatched(self, entry: Entry, name: str, decision: str) -> list[Report]:
+    def _unmatched(self, entry: Entry, name: str, event: Rewarded | Activated) -> list[Report]:
         closed = self._closed.get(name)
         if closed is None:
             self._early.put(name, entry, self.place.now)
             return self._end_early()
         standing = msgspec.structs.replace(closed.standing, late=closed.standing.late + 1)
+        if isinstance(event, Rewarded):
+            named = named_with(standing.named, event.decision, event.id)
+            standing = msgspec.structs.replace(standing, named=named)
         self._closed.put(name, msgspec.structs.replace(closed, standing=standing))
         self._tally(closed.policy, closed.arm, late=1)
         self._index[f"decision:{name}"] = msgspec.msgpack.encode(standing)
-        return [Settled(id=decision, state="late", reward=standing.reward, outcomes=standing.outcomes, closed=True)]
+        reward, outcomes = standing.reward, standing.outcomes
+        return [Settled(id=event.decision, state="late", reward=reward, outcomes=outcomes, closed=True)]
 
     def _end_waits(self) -> list[Report]:
         reports: list[Report] = []
@@ -264,9 +271,9 @@ class PointLearner:
         if self.listener is not None and decided is not None and not waiting.deferred:
             self.listener.close(decided, waiting.reward)
         if waiting.deferred:
-            standing = Standing("inactive", closed=True)
+            standing = Standing("inactive", closed=True, named=waiting.named)
         elif waiting.reward is not None:
-            standing = Standing("rewarded", waiting.reward, waiting.outcomes, closed=True)
+            standing = Standing("rewarded", waiting.reward, waiting.outcomes, closed=True, named=waiting.named)
             known = self.spec.default is not None
             self._count(waiting, settled=int(known), earned=waiting.reward if known else 0.0)
         else:

@@ -8,6 +8,10 @@ import msgspec
 from online.events import scoped_id
 
 AGGREGATES = ("sum", "mean", "last", "min", "max")
+ONLY = "outcome"
+"""The outcome id of a decision that gets one outcome and whose caller named none."""
+NAMED = 100
+"""So many outcomes of a decision are found again by their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,12 @@ def aggregate(how: str, reward: float | None, count: int, value: float) -> float
     raise ValueError(f"aggregate is {how!r}; allowed are {', '.join(AGGREGATES)}")
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a decision stands: the index field ``decision:<id>``.
 
     ``state`` is ``pending``, ``deferred``, ``rewarded``, ``defaulted``, ``inactive`` (deferred and never activated).
-    ``late`` counts outcomes that came after the wait.
+    ``late`` counts outcomes that came after the wait. ``named`` are the ids of the first `NAMED` outcomes, joined and
+    late, but for one that is called `ONLY`.
     """
 
     state: str
@@ -68,6 +73,17 @@ class Standing(msgspec.Struct, frozen=True):
     outcomes: int = 0
     closed: bool = False
     late: int = 0
+    named: tuple[str, ...] = ()
+
+
+def named_with(named: tuple[str, ...], decision: str, outcome: str) -> tuple[str, ...]:
+    """The outcome ids of a decision with one more, whose event has the id ``<decision>/<outcome_id>``.
+
+    >>> named_with(("monday",), "order-1", "order-1/tuesday"), named_with((), "order-1", "order-1/outcome")
+    (('monday', 'tuesday'), ())
+    """
+    name = outcome.removeprefix(f"{decision}/")
+    return named if name == ONLY or len(named) >= NAMED else (*named, name)
 
 
 def standing_field(decision: str, key: str | None) -> str:

@@ -38,28 +38,31 @@ class Oracle:
         self.deferred = self.activated = False
         self.values = []
         self.late = 0
+        self.named = ()
         self.waiting = []
 
     def at(self, now):
         """Time goes on: the wait may end, and what came too early may have waited long enough."""
         if self.state == "open" and now >= self.deadline:
             self.state = "closed"
-        self.waiting = [(kind, value, since) for kind, value, since in self.waiting if now < since + EARLY]
+        self.waiting = [(kind, told, since) for kind, told, since in self.waiting if now < since + EARLY]
 
     def decide(self, now, deferred):
         self.state, self.deferred, self.deadline = "open", deferred, now + WAIT
         early, self.waiting = self.waiting, []
-        for kind, value, since in early:
+        for kind, told, since in early:
             # An activation counts from when it came, the decision's own wait from the decision.
-            self.outcome(now, value) if kind == "outcome" else self.activate(since)
+            self.outcome(now, *told) if kind == "outcome" else self.activate(since)
 
-    def outcome(self, now, value):
+    def outcome(self, now, name, value):
         if self.state is None:
-            self.waiting.append(("outcome", value, now))
+            self.waiting.append(("outcome", (name, value), now))
         elif self.state == "closed":
             self.late += 1
+            self.named += (name,)
         elif value is not None:
             self.values.append(value)
+            self.named += (name,)
 
     def activate(self, now):
         if self.state is None:
@@ -75,14 +78,14 @@ class Oracle:
         if self.state is None or not (closed or self.values or self.activated):
             return None
         if self.deferred and closed:
-            return Standing("inactive", None, 0, True, self.late)
+            return Standing("inactive", None, 0, True, self.late, self.named)
         if self.deferred:
-            return Standing("deferred", None, len(self.values))
+            return Standing("deferred", None, len(self.values), named=self.named)
         if self.values:
-            return Standing("rewarded", self.aggregate(self.values), len(self.values), closed, self.late)
+            return Standing("rewarded", self.aggregate(self.values), len(self.values), closed, self.late, self.named)
         if not closed:
             return Standing("pending")
-        return Standing("defaulted", self.default, 0, True, self.late)
+        return Standing("defaulted", self.default, 0, True, self.late, self.named)
 
 
 class Run:
@@ -135,7 +138,7 @@ class Life:
         result = self.run.log.append(POINT, [draft])[0]
         if isinstance(result, Appended) and result.fresh:
             self.oracle.at(self.run.now)
-            self.oracle.outcome(self.run.now, value)
+            self.oracle.outcome(self.run.now, name, value)
 
     def broken(self):
         self.outcome(broken=True)
@@ -188,7 +191,12 @@ def is_same(shown, expected):
     if shown is None or expected is None or shown.reward is None or expected.reward is None:
         return shown == expected
     return shown == Standing(
-        expected.state, pytest.approx(expected.reward), expected.outcomes, expected.closed, expected.late
+        expected.state,
+        pytest.approx(expected.reward),
+        expected.outcomes,
+        expected.closed,
+        expected.late,
+        expected.named,
     )
 
 

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from online import events
 from online.events import Activated, Decided, EventError, Rewarded, decode, digest, draft_id, encode, scoped_id
-from online.log import Conflict, Draft, Entry, Log, Partition, token
-from online.outcomes import Standing, parse_standing, standing_field
+from online.log import Conflict, Draft, Entry, token
+from online.outcomes import ONLY
 from service.deciding.decide import BASELINE, CALLER, Ask
 from service.deciding.gathering import Gathering
 from service.deciding.points import WHOLE_VECTOR, Action, EventTime, Identifier, Index, Point, partition_of
@@ -21,7 +21,6 @@ from service.routes.foretold import foretold
 
 _TINY = 1e-12
 """A probability below this is answered with two digits: it is never drawn, and 17 digits of each swell the answer."""
-ONLY_OUTCOME = "outcome"  # of a decision that gets one outcome and whose caller named none
 _RESERVED = ("activated",)
 _RESULTS = {404: "unknown", 409: "conflict"}
 _ROUTES = ("report", "export")
@@ -118,52 +117,6 @@ class WriteAnswer(Struct, frozen=True):
     entry: str
 
 
-class OutcomeSeen(Struct, frozen=True, omit_defaults=True):
-    """One outcome of a decision."""
-
-    value: float | None = None
-    fields: dict[str, Any] | None = None
-    at: float | None = None
-
-
-class Trace(Struct, frozen=True, omit_defaults=True):
-    """Everything about one decision: what was seen, what could have been chosen, what came of it.
-
-    Attributes:
-        draw: The uniform number that chose from `probabilities` by inverse distribution.
-        state: `pending`, `rewarded` or `defaulted`; `deferred` until it is activated, `inactive` if it never was.
-        reward: What its outcomes amount to so far, aggregated as the point declares.
-        outcomes: How many outcomes the learner has joined; `late` came after the wait and were not.
-        closed: Whether the wait for outcomes is over.
-    """
-
-    id: str
-    at: float
-    context: dict[str, Any]
-    action: Action
-    index: Index
-    propensity: float
-    policy: PolicyName
-    mode: str
-    state: str
-    entry: str
-    key: str | None = None
-    episode: str | None = None
-    allowed: list[bool] | None = None
-    probabilities: list[float] | None = None
-    estimates: dict[str, float] | None = None
-    forecasts: dict[str, events.Forecast] | None = None
-    draw: float | list[float] | None = None
-    arm: str = ""
-    arm_probability: float = 1.0
-    baseline: Index | None = None
-    deferred: bool = False
-    reward: float | None = None
-    outcomes: int = 0
-    late: int = 0
-    closed: bool = False
-
-
 def answer_of(decided: Decided, entry: str, full: bool = False) -> DecisionAnswer:
     """The answer that belongs to a stored decision."""
     whole = decided.probabilities
@@ -257,7 +210,7 @@ class Decisions:
     def _read_outcome(self, point: Point, raw: bytes) -> OutcomeRequest:
         outcome = self._outcome.decode(raw)
         self._api.check_time(outcome.at)
-        self._check_key(point, outcome.key)
+        check_key(point, outcome.key)
         if outcome.outcome_id in _RESERVED:
             raise invalid("outcome_id", f"any id but {', '.join(_RESERVED)}", outcome.outcome_id)
         if (outcome.value is None) == (outcome.fields is None):
@@ -306,8 +259,8 @@ class Decisions:
         point = self._api.point(call.path["point"]).point
         request = self._activate.decode(call.body)
         self._api.check_time(request.at)
-        self._check_key(point, request.key)
-        await self._find(point, request.id, request.key)
+        check_key(point, request.key)
+        await find(self._api, point, request.id, request.key)
         event = Activated(id=f"{request.id}/activated", decision=request.id, key=request.key, at=request.at)
         partition = partition_of(point.name, request.key)
         result = await self._api.writer.append(partition, Draft(draft_id(event), digest(request), encode(event)))
@@ -315,35 +268,9 @@ class Decisions:
             raise conflict("activation", request.id)
         return reply(WriteAnswer(request.id, token(partition, result.entry.id)))
 
-    async def trace(self, call: Call) -> Answer:
-        """Everything about one decision, with the state it is in now."""
-        point = self._api.point(call.path["point"]).point
-        decision_id, key = call.path["id"], call.query.get("key")
-        self._check_key(point, key)
-        entry = await self._find(point, decision_id, key)
-        partition = partition_of(point.name, key)
-        standing = await self._api.store.ask(lambda store: state_of(store.log, partition, decision_id, key))
-        return reply(_trace(decided_in(entry), token(partition, entry.id), standing, entry.at))
-
-    async def _find(self, point: Point, decision_id: str, key: str | None) -> Entry:
-        partition = partition_of(point.name, key)
-        ids = [scoped_id(decision_id, key)]
-        (entry,) = await self._api.store.ask(lambda store: store.log.find(partition, ids))
-        if entry is None:
-            raise unknown_decision(point.name, decision_id)
-        return entry
-
-    def _check_key(self, point: Point, key: str | None) -> None:
-        """A decision of a keyed point is known by key and id."""
-        if point.spec.key is not None and key is None:
-            raise invalid("key", f"the {point.spec.key} of the decision", NOTHING)
-        if point.spec.key is None and key is not None:
-            raise invalid("key", f"nothing: the point {point.name!r} declares no key", key)
-
     def operations(self) -> list[Operation]:
         """What can be done with decisions."""
         full = Parameter("full", SWITCH, "Give the whole distribution, however many actions there are")
-        key = Parameter("key", {"type": "string"}, "The decision's key, where the point declares one")
         point, known = ("unknown-point", "unavailable"), ("unknown-point", "unknown-decision", "unavailable")
         base = "/v1/decisions/{point}"
         decide: dict[str, Any] = {
@@ -365,14 +292,34 @@ class Decisions:
             "scope": "decide",
             "problems": (*known, "conflict"),
         }
-        trace: dict[str, Any] = {"query": (key,), "problems": (*known, "invalid-request")}
         operations = [
             Operation("POST", base, "Decide", self.decide, DecisionAnswer, query=(full,), **decide),
             Operation("POST", f"{base}/outcomes", "Report outcomes", self.outcomes, BatchAnswer, batch=True, **outcome),
             Operation("POST", f"{base}/activate", "Activate", self.activate, WriteAnswer, **activate),
-            Operation("GET", f"{base}/{{id}}", "Look a decision up", self.trace, Trace, **trace, scope="read"),
         ]
         return [operation.tagged("decisions") for operation in operations]
+
+
+async def find(api: Api, point: Point, decision_id: str, key: str | None) -> Entry:
+    """The entry of a decision.
+
+    Raises:
+        ProblemError: The log does not know it.
+    """
+    partition = partition_of(point.name, key)
+    ids = [scoped_id(decision_id, key)]
+    (entry,) = await api.store.ask(lambda store: store.log.find(partition, ids))
+    if entry is None:
+        raise unknown_decision(point.name, decision_id)
+    return entry
+
+
+def check_key(point: Point, key: str | None) -> None:
+    """Refuses a key where none is declared, and none where one is: a decision of a keyed point is known by both."""
+    if point.spec.key is not None and key is None:
+        raise invalid("key", f"the {point.spec.key} of the decision", NOTHING)
+    if point.spec.key is None and key is not None:
+        raise invalid("key", f"nothing: the point {point.name!r} declares no key", key)
 
 
 def conflict(what: str, name: str) -> ProblemError:
@@ -391,18 +338,12 @@ def unknown_decision(point: str, decision_id: str) -> ProblemError:
     return ProblemError("unknown-decision", detail, Fault("id", allowed, shown(decision_id)))
 
 
-def state_of(log: Log, partition: Partition, decision_id: str, key: str | None) -> Standing | None:
-    """Where a decision stands, `None` where the learner has not got to it."""
-    data = log.lookup(partition, standing_field(decision_id, key))
-    return None if data is None else parse_standing(data)
-
-
 def _unknown_decision(point: Point, line: int, outcome: OutcomeRequest) -> Rejected:
     return rejection(line, unknown_decision(point.name, outcome.id))
 
 
 def _outcome_id(outcome: OutcomeRequest) -> str:
-    return f"{outcome.id}/{outcome.outcome_id or ONLY_OUTCOME}"
+    return f"{outcome.id}/{outcome.outcome_id or ONLY}"
 
 
 def rewarded_draft(outcome: OutcomeRequest) -> Draft:
@@ -417,34 +358,3 @@ def rewarded_draft(outcome: OutcomeRequest) -> Draft:
     )
     # A caller that says `early` the first time and not when it repeats itself means the same outcome.
     return Draft(draft_id(event), digest(replace(outcome, early=False)), encode(event))
-
-
-def _trace(decided: Decided, entry: str, standing: Standing | None, at: float) -> Trace:
-    waiting = "deferred" if decided.deferred else "pending"
-    return Trace(
-        id=decided.id,
-        at=at if decided.at is None else decided.at,
-        context=decided.context,
-        action=decided.action,
-        index=decided.index,
-        propensity=decided.propensity,
-        policy=policy_name(decided),
-        mode=decided.mode,
-        state=waiting if standing is None else standing.state,
-        entry=entry,
-        key=decided.key,
-        episode=decided.episode,
-        allowed=decided.allowed,
-        probabilities=decided.probabilities,
-        estimates=decided.estimates,
-        forecasts=decided.forecasts,
-        draw=decided.draw,
-        arm=decided.arm,
-        arm_probability=decided.arm_probability,
-        baseline=decided.baseline,
-        deferred=decided.deferred,
-        reward=None if standing is None else standing.reward,
-        outcomes=0 if standing is None else standing.outcomes,
-        late=0 if standing is None else standing.late,
-        closed=standing is not None and standing.closed,
-    )
