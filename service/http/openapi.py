@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the operations and from what the manifest declares: one typed path per point."""
+"""The OpenAPI document, made from operations: those of everybody, and those of single points and models."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,17 +14,32 @@ _EVERYWHERE = ("malformed-request", "too-slow", "head-too-large", "overloaded", 
 _WITH_KEY = ("unauthorized", "forbidden", "rate-limited", "unavailable")
 _WITH_BODY = ("malformed-json", "invalid-request", "too-large")
 
+_NAMES = {
+    "point": "price",
+    "model": "demand",
+    "bandit": "offers",
+    "id": "order-1",
+    "entry": "1796071971243-0",
+    "job": "first-price",
+    "digest": "0" * 64,
+    "arm": "blue",
+    "key": "0f1e2d3c4b5a",
+}
+"""What a variable of a path may be, where nothing of its kind is declared."""
+
 _SCHEMES = {"key": {"type": "http", "scheme": "bearer", "description": "An API key; none while none was issued"}}
 
 
-def document(operations: Iterable[Operation], *, version: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of these operations."""
+def document(
+    operations: Iterable[Operation], *, version: str, names: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these operations; `names` are examples of what may stand in their paths."""
     listed = list(operations)
     types = [type_ for operation in listed for type_ in (operation.request, operation.answer) if type_ is not None]
     schemas, components = _schemas([Problem, *types])
     paths: dict[str, dict[str, Any]] = {}
     for operation in listed:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation, schemas)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation, schemas, names or {})
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,14 +75,16 @@ def _schemas(types: Sequence[Any]) -> tuple[dict[int, Mapping[str, Any]], dict[s
     return schemas, components
 
 
-def _describe(operation: Operation, schemas: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def _describe(
+    operation: Operation, schemas: Mapping[int, Mapping[str, Any]], names: Mapping[str, str]
+) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": _operation_id(operation),
         "summary": operation.summary,
         "description": (operation.handler.__doc__ or operation.summary).strip(),
         "tags": [operation.tag],
         "x-scope": operation.scope,
-        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+        "parameters": [*_path_parameters(operation, names), *_query_parameters(operation)],
         "responses": _responses(operation, schemas),
         "security": [{}] if operation.scope == "none" else [{"key": []}, {}],
     }
@@ -98,10 +115,14 @@ def _responses(operation: Operation, schemas: Mapping[int, Mapping[str, Any]]) -
     return responses
 
 
-def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
-    names = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
-    schema = {"type": "string", "minLength": 1}
-    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+def _path_parameters(operation: Operation, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    variables = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    return [_path_parameter(name, names.get(name, _NAMES.get(name))) for name in variables]
+
+
+def _path_parameter(name: str, example: str | None) -> dict[str, Any]:
+    shown = {} if example is None else {"example": example}
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}, **shown}
 
 
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
