@@ -45,6 +45,25 @@ def test_several_outcomes_are_aggregated_as_the_point_declares(service):
     assert service.get(f"{FARE}/d1?key=east")["reward"] == -1.0
 
 
+def test_a_trace_lists_every_outcome_late_ones_too_in_the_order_in_which_they_came(service, decision):
+    first = service.post(f"{PRICE}/outcomes", {"id": "d1", "fields": {"sold": 2}})
+    at = service.clock.now
+    service.clock.now += 10
+    named = service.post(f"{PRICE}/outcomes", {"id": "d1", "outcome_id": "return", "value": -1.0, "at": at})
+    service.settle()
+    service.clock.now += 3700
+    service.post(f"{PRICE}/outcomes", {"id": "d1", "outcome_id": "too late", "value": 5.0})
+    unseen = service.get(f"{PRICE}/d1")
+    service.settle()
+    trace = service.get(f"{PRICE}/d1")
+    told = [{"entry": first["entry"], "at": at, "fields": {"sold": 2}}]
+    told += [{"entry": named["entry"], "at": at + 10, "outcome_id": "return", "value": -1.0, "happened": at}]
+    assert unseen["received"] == told
+    assert trace["received"][:2] == told
+    assert [one["outcome_id"] for one in trace["received"][1:]] == ["return", "too late"]
+    assert (trace["reward"], trace["outcomes"], trace["late"]) == (2 * decision["action"] - 1.0, 2, 1)
+
+
 @pytest.mark.usefixtures("decision")
 def test_the_same_outcome_again_counts_once_and_another_under_its_id_is_a_conflict(service):
     first = service.post(f"{PRICE}/outcomes", {"id": "d1", "value": 2.5})
@@ -163,3 +182,22 @@ def test_what_the_learner_has_not_seen_is_counted_as_lag(service):
     price = next(point for point in service.get("/v1/system")["points"] if point["name"] == "price")
     assert price["lag"] == 3
     assert service.make_log().read(Partition("point:price"), START, 10)[-1].number == 3
+
+
+def test_an_outcome_that_met_no_decision_is_listed_mended_and_brought_back(service, decision):
+    service.post(f"{PRICE}/outcomes", {"id": "d", "fields": {"sold": 2}, "early": True})
+    service.settle()
+    assert service.get("/v1/points/price/rejects") == {"rejects": []}
+    service.clock.now += 400
+    service.post(PRICE, {"id": "d2", "context": CONTEXT})
+    service.settle()
+    (reject,) = service.get("/v1/points/price/rejects")["rejects"]
+    assert (reject["field"], reject["event"]["decision"], reject["event"]["fields"]) == ("id", "d", {"sold": 2})
+    path = f"/v1/points/price/rejects/{reject['entry']}/replay"
+    problem = service.refused(path, {"reason": "cut off", "event": {"decison": "d1"}})
+    assert problem["errors"][0]["field"] == "event.decison"
+    service.post(path, {"reason": "cut off", "event": {"decision": "d1"}})
+    service.settle()
+    assert service.get("/v1/points/price/rejects") == {"rejects": []}
+    assert service.get(f"{PRICE}/d1")["reward"] == 2 * decision["action"]
+    assert service.refused("/v1/points/price/rejects/1-1/replay", {"reason": "x"})["status"] == 404

@@ -1,14 +1,14 @@
 """Points: which decisions can be asked for, and what belongs into a request."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from envs.dynamics import Field
 from service.deciding.decide import ServedPoint
 from service.deciding.declarations import BreakingError, Declared, check_point
-from service.deciding.points import Action, Point
+from service.deciding.points import Action, EventTime, Identifier, Point, partition_of
 from service.deciding.records import Records, attention
 from service.deciding.releases import Release
 from service.deciding.store import Store
@@ -17,7 +17,12 @@ from service.http.decoding import Decoder
 from service.http.operations import Answer, Call, Operation, Parameter, reply
 from service.http.problems import Fault, ProblemError, shown
 from service.manifest import ManifestError, check_models, parse_point
+from service.routes import rejects
 from service.routes.decisions import WriteAnswer
+from service.routes.rejects import RejectsAnswer
+
+_SHOWN = ("decision", "key", "value", "fields", "at")
+"""What is shown of an event that was set aside."""
 
 
 class FieldDescription(Struct, frozen=True):
@@ -84,6 +89,32 @@ class PointsAnswer(Struct, frozen=True):
     points: list[PointSummary]
 
 
+class MendedOutcome(Struct, frozen=True, forbid_unknown_fields=True):
+    """What takes the place of what a rejected outcome held; what is left out stays as it was.
+
+    Attributes:
+        decision: The id of the decision that it is of.
+    """
+
+    decision: Identifier | UnsetType = UNSET
+    key: Identifier | UnsetType | None = UNSET
+    value: Annotated[float, Meta(ge=-1e15, le=1e15)] | UnsetType | None = UNSET
+    fields: dict[str, Annotated[float, Meta(ge=-1e15, le=1e15)]] | UnsetType | None = UNSET
+    at: EventTime | UnsetType | None = UNSET
+
+
+class OutcomeReplay(Struct, frozen=True, forbid_unknown_fields=True):
+    """Brings a rejected entry back, as it was or mended; say why, and what was mended.
+
+    Attributes:
+        event: What is mended: any of `decision`, `key`, `value`, `fields` and `at`.
+    """
+
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+    actor: Annotated[str, Meta(min_length=1, max_length=200)] = "operator"
+    event: MendedOutcome | None = None
+
+
 TABLE = {
     "type": "object",
     "description": "What the manifest would hold under the name; docs/manifest.md has the fields.",
@@ -98,6 +129,7 @@ class Points:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._table: Decoder[dict[str, Any]] = Decoder(dict)
+        self._replay = Decoder(OutcomeReplay)
         self._records: dict[str, Records] = {}
 
     async def listed(self, call: Call) -> Answer:  # noqa: ARG002 - a handler
@@ -151,6 +183,17 @@ class Points:
         await self._api.serving.settle()
         return reply(WriteAnswer(name, str(entry.id)))
 
+    async def rejects(self, call: Call) -> Answer:
+        """What the learner set aside: outcomes that met no decision, or made no number, each with its reason."""
+        name = self._api.point(call.path["point"]).point.name
+        return await rejects.listed(self._api, call, partition_of(name), _SHOWN)
+
+    async def replay(self, call: Call) -> Answer:
+        """Brings an entry that was set aside back, as it was or mended: the learner takes it as if it came now."""
+        name = self._api.point(call.path["point"]).point.name
+        order = self._replay.decode(call.body)
+        return await rejects.bring_back(self._api, partition_of(name), call.path["entry"], order.actor, order.event)
+
     def _declared(self, call: Call, name: str, table: dict[str, Any] | None) -> Declared:
         actor, reason = call.query.get("actor", "operator"), call.query.get("reason", "")
         return Declared("point", name, table, actor, reason, self._api.clock())
@@ -161,20 +204,19 @@ class Points:
         put: dict[str, Any] = {"problems": ("conflict", "unavailable"), "scope": "admin", "query": why}
         put["example"] = {"world": "pricing", "params": {"stock": 20, "periods": 50}, "mode": "apprentice"}
         end: dict[str, Any] = {"problems": ("unknown-point", "unavailable"), "scope": "admin", "query": why}
+        read: dict[str, Any] = {"problems": ("unknown-point", "unavailable"), "scope": "read"}
+        listed: dict[str, Any] = {**read, "problems": (*read["problems"], "invalid-request"), "query": (rejects.LIMIT,)}
+        replay: dict[str, Any] = {"problems": (*listed["problems"], "unknown-entry", "conflict"), "scope": "operate"}
+        replay["example"] = {"reason": "the id was cut off", "event": {"decision": "order-1"}}
         base = "/v1/points/{point}"
+        again = f"{base}/rejects/{{entry}}/replay"
         operations = [
             Operation("GET", "/v1/points", "List points", self.listed, PointsAnswer, scope="read"),
-            Operation(
-                "GET",
-                base,
-                "Describe a point",
-                self.describe,
-                PointDescription,
-                problems=("unknown-point", "unavailable"),
-                scope="read",
-            ),
+            Operation("GET", base, "Describe a point", self.describe, PointDescription, **read),
             Operation("PUT", base, "Declare a point", self.declare, PointDescription, request=TABLE, **put),
             Operation("DELETE", base, "End a point", self.end, WriteAnswer, **end),
+            Operation("GET", f"{base}/rejects", "List rejected entries", self.rejects, RejectsAnswer, **listed),
+            Operation("POST", again, "Bring an entry back", self.replay, WriteAnswer, request=OutcomeReplay, **replay),
         ]
         return [operation.tagged("points") for operation in operations]
 
