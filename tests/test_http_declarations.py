@@ -1,8 +1,13 @@
 """Live configuration: models and points that come, change and go while the service runs."""
 
 import copy
+import time
 
 import pytest
+
+from online.log import LogUnavailable
+from service.deciding.declarations import Declared
+from service.deciding.registry import Registry
 
 CONTEXT = {"stock": 3, "period": 2}
 MODEL = {
@@ -56,6 +61,23 @@ def test_a_change_takes_effect_and_leaves_everything_else_as_it_was(service):
     after = service.post("/v1/decisions/price", {"id": "d2", "context": CONTEXT})
     assert sorted(after["probabilities"]) == pytest.approx([0.15, 0.15, 0.15, 0.55])
     assert service.post("/v1/decisions/price", {"id": "d1", "context": CONTEXT}) == before
+
+
+def test_what_was_declared_while_the_store_was_away_is_served_once_it_is_back(service, monkeypatch):
+    turns = []
+
+    def away(_):
+        turns.append(time.monotonic())
+        raise LogUnavailable("connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "jobs", away)
+        service.declarations.declare("1", Declared("point", "fresh", POINT, "ana", "", 0.0))
+        seen, deadline = len(turns), time.monotonic() + 10
+        while len(turns) < seen + 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+    service.refresh()
+    assert service.post("/v1/decisions/fresh", {"context": CONTEXT})["action"] in (1.0, 2.0)
 
 
 def test_a_change_outlives_a_restart(start_service):

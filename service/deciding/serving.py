@@ -230,11 +230,11 @@ class Serving:
         """Everything as the store has it now; what has not changed stays the same object."""
         errors: dict[str, str] = {}
         if (manifest := store.declarations.follow()) is not self._manifest:
-            self._manifest, old = manifest, declared(old, manifest)
+            old = declared(old, manifest)
         models, points, states = dict(old.models), dict(old.points), dict(old.states)
         for name in models:
             with _noting(errors, f"model:{name}"):
-                models[name] = self._model(store, models[name])
+                models[name] = self._model(store, models[name], manifest.models[name])
         for name in points:
             with _noting(errors, f"point:{name}"):
                 points[name] = self._point(store, points[name])
@@ -246,7 +246,7 @@ class Serving:
         now = self._clock()
         if old.at is None or int(now) != int(old.at):
             feed.beat(store.blob, self._name, self._started)
-        return Served(
+        made = Served(
             models=MappingProxyType(models),
             points=MappingProxyType(points),
             states=MappingProxyType(states),
@@ -256,9 +256,12 @@ class Serving:
             jobs=tuple(store.registry.jobs()),
             errors=MappingProxyType(errors),
         )
+        # Only now: a turn that breaks off is taken anew with what was declared.
+        self._manifest = manifest
+        return made
 
-    def _model(self, store: Store, old: ServedModel) -> ServedModel:
-        """A model with its last snapshot."""
+    def _model(self, store: Store, old: ServedModel, spec: ModelSpec) -> ServedModel:
+        """A model, declared so, with its last snapshot."""
         partition = Partition(f"model:{old.spec.name}", 0)
         progress = old.progress
         head = store.log.head(partition)
@@ -267,7 +270,7 @@ class Serving:
             data = open_sealed(self._secret, partition, saved.cursor, saved.snapshot)
             parts = KeyParts(partition, self._secret)
             # A model that was declared anew serves as it was until the learner has brought the new one up to date.
-            learner = load_learner(store.blob, self._manifest.models[old.spec.name], data, parts)
+            learner = load_learner(store.blob, spec, data, parts)
             grown = learner.learned != progress.learned
             progress = replace(
                 progress,
