@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from doors import OPEN
@@ -19,6 +20,7 @@ from service.routes.system import System
 
 PRICE = "/v1/decisions/price"
 CONTEXT = {"stock": 3, "period": 2}
+DOCUMENTED = Path(__file__).parents[1] / "docs" / "http.md"
 
 
 def metric(service, name, **labels):
@@ -178,6 +180,45 @@ def test_the_document_has_a_typed_path_for_each_point(service):
     assert len(set(names)) == len(names)
 
 
+def test_the_document_has_typed_paths_for_each_model_with_its_declared_features(service):
+    paths = service.get("/openapi.json")["paths"]
+    for verb in ("predict", "events"):
+        body = paths[f"/v1/models/churn/{verb}"]["post"]["requestBody"]["content"]["application/json"]
+        features = body["schema"]["properties"]["features"]
+        assert features["properties"]["x"] == {
+            "type": "number", "minimum": -10, "maximum": 10, "x-unit": "K",
+            "description": "a finite number from -10 up to 10 (K)",
+        }  # fmt: skip
+        assert (features["required"], features["additionalProperties"]) == (["x"], False)
+    keyed = paths["/v1/models/demand/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert keyed["required"] == ["features", "key"]
+    service.client.request("DELETE", "/v1/models/churn")
+    assert "/v1/models/churn/predict" not in service.get("/openapi.json")["paths"]
+
+
+def test_what_stands_in_a_path_has_an_example_and_points_and_models_one_that_exists(service):
+    document = service.get("/openapi.json")["paths"]
+    found = {}
+    for path in document.values():
+        for operation in path.values():
+            found |= {one["name"]: one["example"] for one in operation["parameters"] if one["in"] == "path"}
+    assert (found["point"], found["model"]) == ("price", "churn")
+    assert set(found) == {"point", "model", "bandit", "id", "entry", "job", "digest", "arm", "key"}
+
+
+def test_every_route_stands_in_the_documentation(service):
+    told = " ".join(DOCUMENTED.read_text().replace("`", " ").split())
+    assert [path for path in service.get("/openapi.json")["paths"] if not _is_told(path, told)] == []
+
+
+def _is_told(path, told):
+    """Whether the page has the path, written out, or its end after `…`; typed paths are told by those of all."""
+    if path.startswith(("/v1/decisions/price", "/v1/decisions/fare", "/v1/models/churn/", "/v1/models/demand/")):
+        return True
+    ends = [path[place:] for place, letter in enumerate(path) if letter == "/"]
+    return any(f" {one} " in told for one in (path, *(f"…{end}" for end in ends)))
+
+
 def test_a_switch_takes_what_the_document_says_and_nothing_else(service):
     (full,) = service.get("/openapi.json")["paths"][PRICE]["post"]["parameters"]
     assert (full["name"], full["schema"]) == ("full", SWITCH)
@@ -196,7 +237,8 @@ def test_the_examples_of_the_document_are_answered(service):
         if "example" in body and "{" not in path and path != "/v1/keys":
             service.post(path, body["example"])
             answered.add(path)
-    assert answered >= {f"/v1/decisions/{point}" for point in ("fare", "price")}
+    models = {f"/v1/models/{model}/{verb}" for model in ("churn", "demand") for verb in ("predict", "events")}
+    assert answered >= {f"/v1/decisions/{point}" for point in ("fare", "price")} | models
 
 
 def test_every_json_body_of_the_document_has_an_example(service):
@@ -296,6 +338,23 @@ def test_a_route_that_fails_outside_of_every_endpoint_answers_the_same_500(servi
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["type"] == "urn:trimtab:problem:internal"
     assert "secret" not in response.text
+
+
+def test_alarms_are_counted_beyond_those_that_a_learner_keeps():
+    counted = Telemetry()
+    for last in ([], ["a", "b"], ["a", "b"], ["b", "c"], ["d", "e"]):
+        counted.alarms("point:price", last)
+    assert b'trimtab_drift_alarms{subject="point:price"} 5.0' in counted.text()
+
+
+def test_the_alarms_of_models_and_points_are_gauged(service):
+    assert metric(service, "trimtab_drift_alarms", subject="model:churn") == 0
+    assert 'trimtab_drift_alarms{subject="point:price"} 0.0' in service.client.get("/metrics").text
+    told = [{"features": {"x": float(x)}, "label": (x > 0) == (i < 400)} for i in range(800) for x in (i % 7 - 3,)]
+    service.lines("/v1/models/churn/events", told)
+    service.settle()
+    sounded = len(service.get("/v1/models/churn/alarms")["alarms"])
+    assert metric(service, "trimtab_drift_alarms", subject="model:churn") == sounded > 0
 
 
 def test_metrics_add_up_however_often_they_are_read(service):

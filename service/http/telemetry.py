@@ -1,7 +1,7 @@
 """Telemetry: what one API process counts, for Prometheus."""
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -33,11 +33,12 @@ class Telemetry:
         self._learned = self._gauge("learned", "What the learner has learned from so far", "subject")
         self._standing = self._gauge("decisions_standing", "Decisions by what came of them", "point", "state")
         self._rejects = self._gauge("rejected_entries", "Entries that the learner set aside", "subject")
-        self._alarms = self._gauge("drift_alarms", "Drift alarms so far", "model")
+        self._alarms = self._gauge("drift_alarms", "Drift alarms so far", "subject")
         self._audit = self._gauge("audit_entries", "How long the audit chain is, and its last seal", "head")
         # A child is looked up under a lock each time: hot routes keep timers, and tally the rest until it is told.
         self._timers: dict[tuple[str, str], Histogram] = {}
         self._tallied: Tally[tuple[Any, ...]] = Tally()
+        self._sounded: dict[str, tuple[str, int]] = {}
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request was answered."""
@@ -86,9 +87,16 @@ class Telemetry:
         self._lag.labels(subject).set(lag)
         self._learned.labels(subject).set(learned)
 
-    def alarms(self, model: str, count: int) -> None:
-        """How many drift alarms a model has had."""
-        self._alarms.labels(model).set(count)
+    def alarms(self, subject: str, names: Sequence[str]) -> None:
+        """The last drift alarms of a model or point, the oldest first, each by its own name: the new ones count.
+
+        Learners keep a few alone, which is no measure of how many there were.
+        """
+        last, count = self._sounded.get(subject, ("", 0))
+        known = names.index(last) + 1 if last in names else 0
+        count += len(names) - known
+        self._sounded[subject] = names[-1] if names else last, count
+        self._alarms.labels(subject).set(count)
 
     def audit(self, entries: int, head: str) -> None:
         """How long the audit chain is, and how it ends: kept elsewhere, it shows later that a tail was cut."""
