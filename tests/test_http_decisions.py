@@ -137,6 +137,22 @@ def test_a_bundle_that_sees_parameters_gets_the_points_own_and_they_are_logged(s
     assert decided(service, "price")[-1].estimates == {"volume": 2.7}
 
 
+def test_a_trace_tells_how_well_the_estimate_was_known_that_was_decided_on(service, make_bundle):
+    for i in range(60):
+        service.post(PRICE, {"id": f"d{i}", "context": CONTEXT})
+        service.post(f"{PRICE}/outcomes", {"id": f"d{i}", "fields": {"sold": i % 2}})
+    digest = service.register("price", make_bundle([[0, 0, 0, 0]] * 4, ranges=True))
+    service.post("/v1/policies/price/promote", {"digest": digest, "reason": "try"})
+    service.settle()
+    service.refresh()
+    service.post(PRICE, {"id": "known", "context": CONTEXT})
+    trace = service.get(f"{PRICE}/known")
+    (volume,) = service.get("/v1/points/price/beliefs")["parameters"]
+    assert trace["estimates"] == {"volume": volume["mid"]}
+    assert trace["intervals"] == {"volume": [volume["low"], volume["high"]]}
+    assert volume["low"] < volume["mid"] < volume["high"]
+
+
 def test_actions_come_as_often_as_their_logged_probabilities_say(service, make_bundle):
     digest = service.client.post(
         "/v1/policies/price", content=make_bundle([[0, 0, 1.0], [0, 0, 0], [0, 0, 0.5], [0, 0, -1]])

@@ -36,6 +36,7 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     """Everything about one decision: what was seen, what could have been chosen, what came of it.
 
     Attributes:
+        intervals: The ends of the 95 % intervals of `estimates` at that moment.
         draw: The uniform number that chose from `probabilities` by inverse distribution.
         state: `pending`, `rewarded` or `defaulted`; `deferred` until it is activated, `inactive` if it never was.
         reward: What its outcomes amount to so far, aggregated as the point declares.
@@ -60,6 +61,7 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     probabilities: list[float] | None = None
     estimates: dict[str, float] | None = None
     forecasts: dict[str, events.Forecast] | None = None
+    intervals: dict[str, tuple[float, float]] | None = None
     draw: float | list[float] | None = None
     arm: str = ""
     arm_probability: float = 1.0
@@ -154,6 +156,7 @@ def _trace(
         probabilities=decided.probabilities,
         estimates=decided.estimates,
         forecasts=decided.forecasts,
+        intervals=decided.intervals,
         draw=decided.draw,
         arm=decided.arm,
         arm_probability=decided.arm_probability,
