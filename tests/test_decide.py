@@ -183,6 +183,7 @@ def test_a_context_that_a_policy_cannot_read_takes_no_others_with_it():
     first, wrong, last = decide_all(served, [Ask(good, "1"), Ask(bad, "2"), Ask(good, "3")], SECRET)
     assert [first.id, last.id] == ["1", "3"]
     assert "is no state" in str(wrong)
+    assert (wrong.status, wrong.faults[0].field) == (422, "context")
 
 
 def test_an_episodes_arm_does_not_depend_on_its_decisions_and_a_new_candidate_draws_anew():

@@ -105,6 +105,20 @@ def test_a_change_of_a_point_that_its_log_could_not_follow_is_refused_with_the_w
     assert service.get("/v1/points/price")["name"] == "price"
 
 
+def test_a_change_that_what_serves_would_not_fit_is_refused_with_the_way_out(start_service):
+    learning = {**POINT, "bandits": ["offers"]}
+    service = start_service({"bandits": {"offers": {}}, "points": {"fresh": learning}})
+    service.post("/v1/policies/fresh/promote", {"digest": "bandit:offers", "reason": "it learns"})
+    problem = service.refused("/v1/points/fresh", POINT, method="PUT")
+    assert problem["status"] == 409
+    assert "bandit:offers serves points.fresh, and would no longer" in problem["detail"]
+    assert "Go back to another policy first, or declare a point of a new name" in problem["detail"]
+    assert service.post("/v1/decisions/fresh", {"context": CONTEXT})["policy"]["kind"] == "bandit"
+    service.post("/v1/policies/fresh/rollback", {"reason": "to change the point"})
+    put(service, "/v1/points/fresh", POINT)
+    assert service.post("/v1/decisions/fresh", {"context": CONTEXT})["policy"]["kind"] != "bandit"
+
+
 def test_a_model_that_has_learned_changes_only_by_learning_anew(service):
     put(service, "/v1/models/fresh", MODEL)
     for i in range(10):

@@ -200,9 +200,17 @@ def decide_all(served: ServedPoint, asks: Sequence[Ask], secret: bytes) -> list[
         return [faults[i] if i in faults else next(decided) for i in range(len(asks))]
     except Exception as error:  # noqa: BLE001 - whoever asked is told; what a policy raises is its own affair
         if len(asks) == 1:
-            return [error]
+            return [_unreadable(served, asks[0], error)]
     # One observation that a policy cannot read must not take the others with it.
     return [decide_all(served, [ask], secret)[0] for ask in asks]
+
+
+def _unreadable(served: ServedPoint, ask: Ask, error: Exception) -> Exception:
+    """What whoever asked is told: a context that is no state of the world is theirs to mend."""
+    if isinstance(error, ProblemError) or not isinstance(error, ValueError):
+        return error
+    given = msgspec.to_builtins(ask.context)
+    return invalid("context", f"one that the policy of {served.point.name!r} can answer ({error})", given)
 
 
 def _read(point: Point, asks: Sequence[Ask]) -> tuple[_Asked, dict[int, ProblemError]]:

@@ -5,9 +5,13 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from agents.bundle import BundleError
 from envs.dynamics import Field
+from service.deciding.arms import arm_of
 from service.deciding.decide import ServedPoint
 from service.deciding.declarations import BreakingError, Declared, check_point
+from service.deciding.listening import tutor_of
+from service.deciding.point_bandits import is_bandit
 from service.deciding.points import Action, EventTime, Identifier, Point, partition_of
 from service.deciding.records import Records, attention
 from service.deciding.releases import Release
@@ -156,6 +160,7 @@ class Points:
 
         def put(store: Store) -> None:
             check_point(store.declarations.point_before(name), spec)
+            _check_served(store, Point.of(spec))
             store.declarations.declare(self._api.new_id(), self._declared(call, name, table))
 
         try:
@@ -221,6 +226,23 @@ class Points:
         return [operation.tagged("points") for operation in operations]
 
 
+def _check_served(store: Store, point: Point) -> None:
+    """Refuses a point that what serves it, or is on trial there, would not fit.
+
+    Raises:
+        BreakingError: Which policy, why not, and the way out.
+    """
+    bandits = tutor_of(point).policies()
+    for policy in store.registry.current(point.name, point.spec.mode).bundles:
+        try:
+            arm_of(store.registry, point, policy, bandits)
+        except BundleError as error:
+            raise BreakingError(
+                f"{_short(policy)} serves points.{point.name}, and would no longer: {error}. "
+                "Go back to another policy first, or declare a point of a new name"
+            ) from None
+
+
 def description(served: ServedPoint, needed: str = "") -> PointDescription:
     """A point in full; `needed` says why a person is."""
     point: Point = served.point
@@ -247,6 +269,10 @@ def description(served: ServedPoint, needed: str = "") -> PointDescription:
         release=served.release,
         attention=needed,
     )
+
+
+def _short(policy: str) -> str:
+    return policy if is_bandit(policy) else policy[:12]
 
 
 def _field(entry: Field) -> FieldDescription:
