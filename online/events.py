@@ -28,7 +28,8 @@ class Served(_Event, frozen=True):
     """What was answered when a prediction was asked for: it may come from an older snapshot than the fold's.
 
     ``learned`` is the number of labels in the model that answered, ``entry`` the last entry it had seen, ``drift``
-    whether an alarm was fresh, ``label_wanted`` whether its label was asked for (``None``: nobody asks).
+    whether an alarm was fresh, ``label_wanted`` whether its label was asked for (``None``: nobody asks). ``interval``
+    is what a model of intervals says the number lies in.
     """
 
     value: Scalar = None
@@ -38,6 +39,7 @@ class Served(_Event, frozen=True):
     entry: str | None = None
     drift: bool = False
     label_wanted: bool | None = None
+    interval: tuple[float, float] | None = None
 
 
 class Observed(_Event, frozen=True, tag="observed/1"):

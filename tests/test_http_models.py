@@ -73,6 +73,22 @@ def test_after_waits_for_the_entry_or_says_that_it_is_not_there_yet(service, mon
     assert service.refused(f"{CHURN}/predict", {"features": {"x": 1.0}, "after": "soon"})["status"] == 422
 
 
+def test_a_model_of_intervals_says_what_the_number_lies_in_and_a_retry_says_the_same(service):
+    mean = {"use": "dummy.StatisticRegressor", "statistic": {"use": "stats.Mean"}}
+    pipeline = [{"use": "conf.RegressionJackknife", "confidence_level": 0.8, "regressor": mean}]
+    declared = service.client.put("/v1/models/spread", json={"task": "regression", "pipeline": pipeline})
+    assert declared.status_code in (200, 201), declared.text
+    lines = [{"features": {"x": 0.0}, "label": float(i % 3)} for i in range(60)]
+    service.lines("/v1/models/spread/events", lines)
+    service.settle()
+    first = service.post("/v1/models/spread/predict", {"id": "p", "features": {"x": 0.0}})
+    low, high = first["interval"]
+    assert low < 0.5 < first["prediction"] < 1.5 < high
+    service.lines("/v1/models/spread/events", lines[:30])
+    service.settle()
+    assert service.post("/v1/models/spread/predict", {"id": "p", "features": {"x": 0.0}}) == first
+
+
 def test_each_key_has_a_model_of_its_own(service):
     for i in range(30):
         for key, slope in (("a", 2.0), ("b", -2.0)):

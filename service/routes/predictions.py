@@ -73,6 +73,7 @@ class PredictAnswer(Struct, frozen=True, omit_defaults=True):
         prediction: The label or the number; none where the model has none yet.
         drift: Whether the model has sounded a drift alarm in the last ten minutes of event time.
         label_wanted: Whether the label of this very case would help the model most; left out where nothing asks.
+        interval: Ends of what a model of intervals says the number lies in, once it has errors to go by.
         entry: Where the case stands in the log; left out where it was not logged.
     """
 
@@ -83,6 +84,7 @@ class PredictAnswer(Struct, frozen=True, omit_defaults=True):
     probabilities: dict[str, float] | None = None
     score: float | None = None
     label_wanted: bool | None = None
+    interval: tuple[float, float] | None = None
     entry: str | None = None
 
 
@@ -120,6 +122,7 @@ class Predictions:
             entry=str(model.progress.cursor),
             drift=model.is_drifting,
             label_wanted=wanted,
+            interval=prediction.interval,
         )
         self._api.telemetry.prediction(name, request.learn)
         if not request.learn:
@@ -269,6 +272,7 @@ def _predicted(event_id: str, served: Served, seen: EntryId, at: float, entry: s
         probabilities=served.probabilities,
         score=served.score,
         label_wanted=served.label_wanted,
+        interval=served.interval,
         entry=entry,
     )
 
