@@ -1,5 +1,6 @@
 """The API process: routes over one store, one writer and one immutable picture of what is served."""
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -72,6 +73,7 @@ FEED = "/v1/feed"
 IN_FLIGHT = 1024
 CONNECTIONS = 2048
 _GRACE_S = 5
+_LAST_TURNS = 10
 _TURN_S = 0.0002
 
 _HEADERS = [
@@ -186,6 +188,9 @@ def application(api: Api) -> Application:
         gc.collect()
         gc.freeze()
         yield
+        # Answers to what was broken off leave first: what follows holds the event loop.
+        for _ in range(_LAST_TURNS):
+            await asyncio.sleep(0)
         api.serving.close()
         api.watch.close()
         api.store.close()

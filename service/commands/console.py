@@ -1,9 +1,9 @@
 """`trimtab console`."""
 
-import os
 from typing import NoReturn
 
 from service.commands.output import CommandError, UsageError, results
+from service.ending import leave
 from service.processes.supervisor import StartError, free_port
 from service.settings import SettingsError
 
@@ -23,5 +23,4 @@ def run(url: str | None, host: str | None, port: int | None) -> NoReturn:
         raise CommandError(str(error)) from None
     results().print(f"the console is at http://{told.host}:{told.port}")
     process.run(told)
-    # The interpreter would take a while to free what NiceGUI has made, for nobody.
-    os._exit(0)
+    leave()

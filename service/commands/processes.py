@@ -1,13 +1,11 @@
 """`trimtab api`, `trimtab learner`, `trimtab adapter`: one process each, with settings from the environment."""
 
 import logging
-import os
-import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 from service import settings as environment
 from service.commands.output import UsageError
+from service.ending import leave
 from service.settings import Settings, SettingsError
 
 _OURS = ("envs", "agents", "online", "service")
@@ -49,12 +47,4 @@ def _run(process: Callable[[Settings], None]) -> None:
         process(settings)
     except (SettingsError, ManifestError) as error:
         raise UsageError(str(error)) from None
-    _leave()
-
-
-def _leave() -> NoReturn:
-    """End now: the interpreter would take a second to free what River, SciPy and torch have made, for nobody."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    leave()

@@ -4,6 +4,7 @@ A handler is `async (call) -> Answer`: raw bytes in, raw bytes out, decoded with
 else; the OpenAPI document is made from the same values (`service.http.openapi`).
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -209,6 +210,9 @@ class Endpoint:
             if operation.audited and answer.status < _REFUSED:
                 path = operation.path.format_map(head.path)
                 await self._door.record(Order(operation.summary, path, head.path, query, body, answer.about), caller)
+        except asyncio.CancelledError:
+            # Only the end of the process breaks a request off.
+            answer = problem(_ending())
         except Exception as error:  # noqa: BLE001 - the last line: a client sees a problem, never a traceback
             refusal = _refusal(operation, error, body)
             self._observer.refusal(operation.path, refusal.kind)
@@ -225,6 +229,11 @@ class Endpoint:
         if len(source) > most:
             raise too_large(most)
         return source
+
+
+def _ending() -> ProblemError:
+    detail = "The service is ending; a write may have happened or not. Repeat it with the same id."
+    return ProblemError("unavailable", detail, headers={"Retry-After": "1"})
 
 
 def _refusal(operation: Operation, error: Exception, body: bytes) -> ProblemError:

@@ -1,8 +1,20 @@
 """One process that serves HTTP, from its start to its end."""
 
 import signal
+from types import FrameType
 
 import uvicorn
+
+from service.ending import leave_soon
+
+
+class _Server(uvicorn.Server):
+    """A server that ends in time, whatever its threads wait for."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Somebody asked it to end."""
+        leave_soon()
+        super().handle_exit(sig, frame)
 
 
 def serve(config: uvicorn.Config) -> None:
@@ -10,11 +22,11 @@ def serve(config: uvicorn.Config) -> None:
 
     uvicorn raises the signal once more when it has ended, for whoever called it; that would kill the process.
     """
-    server = uvicorn.Server(config)
+    server = _Server(config)
 
-    def leave(*_: object) -> None:
+    def asked(*_: object) -> None:
         server.should_exit = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, leave)
+        signal.signal(number, asked)
     server.run()

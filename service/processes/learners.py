@@ -23,6 +23,7 @@ from service.deciding.declarations import Declarations
 from service.deciding.feed import Note
 from service.deciding.listening import listening
 from service.deciding.points import Point
+from service.ending import leave_soon
 from service.manifest import Manifest, load
 from service.processes.followers import Follower, Means
 from service.processes.rebuild import ModelMake, Rebuild
@@ -234,8 +235,13 @@ def run(settings: Settings) -> None:
     """Learn until SIGTERM; then commit what is there."""
     manifest = load(settings.manifest)
     stop = threading.Event()
+
+    def asked(*_: object) -> None:
+        stop.set()
+        leave_soon()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, asked)
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
     client = connect(settings.redis or "", password)
     log, blob = RedisLog(client, window=settings.window), RedisBlob(client)

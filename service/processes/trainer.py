@@ -35,6 +35,7 @@ from service.deciding.points import Point
 from service.deciding.registry import Registry
 from service.deciding.releases import Release
 from service.deciding.training import OrderError, read
+from service.ending import leave_soon
 from service.manifest import Manifest, load
 from service.processes.carrying import RETRAIN
 from service.processes.loop import Loops, Shared
@@ -358,6 +359,7 @@ def run(settings: Settings) -> None:
 
     def asked(*_: object) -> None:
         stop.set()
+        leave_soon()
         adapter.cut()
 
     for number in (signal.SIGTERM, signal.SIGINT):
