@@ -13,6 +13,8 @@ LOCAL = "http://127.0.0.1:8080"
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Url = Annotated[str, typer.Option(envvar="TRIMTAB_URL", help="Address of a running service.")]
 Data = Annotated[Path | None, typer.Option(help="Data folder; .trimtab in this folder if left out.")]
+ManifestFile = Annotated[Path | None, typer.Option(help="Manifest; trimtab.toml in this folder if left out.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all chance.")]
 Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
 Actor = Annotated[str, typer.Option(envvar="USER", help="Who; kept in the history.")]
 

@@ -29,6 +29,7 @@ from service.commands.data import count_of, rows_of
 from service.commands.output import CommandError, UsageError, finish, shown, table
 from service.commands.progress import Checkpoints, counted
 from service.manifest import ManifestError
+from service.outside import rows as files
 from service.outside.rows import RowError
 from service.processes.embedded import EmbeddedError, EmbeddedRedis, find_server
 from service.processes.folder import DataFolder
@@ -54,6 +55,7 @@ def run(
     html: Path | None = None,
     plot: Path | None = None,
     resume: bool = False,
+    drop: str = "",
 ) -> None:
     """Play the rows and say how well the model predicted them before it learned them."""
     pictures.check(html, ".html", "--html")
@@ -66,13 +68,13 @@ def run(
         delay = _delay(label_delay, label_probability, seed)
         total = count_of(data)
         _check_changes(changes, total, data)
-        options = [label, at, label_delay, label_probability, seed, restart_at]
+        options = [label, at, label_delay, label_probability, seed, restart_at, drop]
         checkpoints = Checkpoints(model, _facts(spec, data, options))
         begin = _begin(checkpoints, log) if resume else None
         with _interruptible(checkpoints), _log_of(log) as entries, counted(total) as progress:
             result = backtest(
                 spec,
-                rows_of(data, label, at, spec.key),
+                rows_of(data, label, at, spec.key, files.names(drop)),
                 entries,
                 delay=delay,
                 restart_at=restart_at,
@@ -91,7 +93,10 @@ def run(
         raise UsageError(f"--label-delay {label_delay}: {error}; name its column with --at, or give 100rows") from None
     _check_changes(changes, result.rows, data)
     if _is_fruitless(result):
-        raise CommandError(f"none of the {result.rows:,} rows of {data} was taken:\n{_refusals(result.refused)}")
+        hint = "--drop NAME,.. leaves columns out"
+        raise CommandError(
+            f"none of the {result.rows:,} rows of {data} was taken ({hint}):\n{_refusals(result.refused)}"
+        )
     found = {"model": model, "data": data, "log": log, **_summary(result), **_against(spec, result, changes)}
     if spec.challengers:
         plan = spec.comparison

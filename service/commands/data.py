@@ -2,7 +2,7 @@
 
 import csv
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,22 @@ _DATA_SETS: Mapping[str, Callable[[], FileDataset]] = {
 _LABEL = "the label"
 
 
-def rows_of(data: str, label: str | None, at: str | None, entity: str | None) -> Iterator[Row]:
+def rows_of(
+    data: str, label: str | None, at: str | None, entity: str | None, drop: Sequence[str] = ()
+) -> Iterator[Row]:
     """The rows of a file, or of a data set that River ships.
 
     A row that is an event has its key and its time beside its features. Of one that is a line of columns, ``entity``,
-    the model's ``key``, names that of the key, and ``at`` that of the time.
+    the model's ``key``, names that of the key, and ``at`` that of the time; those to ``drop`` are left out.
     """
     if data in _DATA_SETS:
         for features, y in _DATA_SETS[data]():
-            yield _row(files.event({**features, _LABEL: y}, _LABEL, entity if entity in features else None, at))
+            yield _row(files.event({**features, _LABEL: y}, _LABEL, entity if entity in features else None, at, drop))
         return
     if not Path(data).exists():
         raise UsageError(f"there is no file {data!r}, and River ships: {', '.join(_DATA_SETS)}")
     for row in files.read(Path(data)):
-        event = files.event(row, label, entity if entity in row else None, at)
+        event = files.event(row, label, entity if entity in row else None, at, drop)
         if "label" not in event:
             raise UsageError(f"say which column of {data} holds the label, with --label: {', '.join(row)}")
         yield _row(event)

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ _PATIENCE_S = 60.0
 _SHOWN = 5
 
 
-def run(model: str, source: str, label: str | None, key: str | None, at: str | None, url: str, as_json: bool) -> int:
+def run(
+    model: str, source: str, label: str | None, key: str | None, at: str | None, drop: str, url: str, as_json: bool
+) -> int:
     """Send every row; a line that the service refuses is named and does not stop the others."""
     try:
-        result = asyncio.run(_send(model, _events(source, label, key, at), url.rstrip("/")))
+        result = asyncio.run(_send(model, _events(source, label, key, at, rows.names(drop)), url.rstrip("/")))
     except RowError as error:
         raise UsageError(str(error)) from None
     except ServiceError as error:
@@ -32,12 +34,14 @@ def run(model: str, source: str, label: str | None, key: str | None, at: str | N
     return 1 if result["rejected"] else 0
 
 
-def _events(source: str, label: str | None, key: str | None, at: str | None) -> Iterator[Mapping[str, Any]]:
+def _events(
+    source: str, label: str | None, key: str | None, at: str | None, drop: Sequence[str]
+) -> Iterator[Mapping[str, Any]]:
     # One id per row and run: a batch that is repeated because its answer was lost counts once.
     run = uuid.uuid4().hex[:12]
     given = rows.lines(sys.stdin.buffer) if source == "-" else rows.read(Path(source))
     for number, row in enumerate(given):
-        yield {"id": f"{run}-{number}", **rows.event(row, label, key, at)}
+        yield {"id": f"{run}-{number}", **rows.event(row, label, key, at, drop)}
 
 
 async def _send(model: str, events: Iterator[Mapping[str, Any]], url: str) -> dict[str, Any]:

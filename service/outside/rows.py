@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,29 @@ def lines(source: Iterable[bytes]) -> Iterator[dict[str, Any]]:
                 raise RowError(f"line {number} is no JSON object: {error}") from None
 
 
-def event(row: Mapping[str, Any], label: str | None, key: str | None = None, at: str | None = None) -> dict[str, Any]:
+def names(given: str) -> tuple[str, ...]:
+    """Names of columns as a command takes them.
+
+    >>> names("id, name")
+    ('id', 'name')
+    """
+    return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
+def event(
+    row: Mapping[str, Any],
+    label: str | None,
+    key: str | None = None,
+    at: str | None = None,
+    drop: Sequence[str] = (),
+) -> dict[str, Any]:
     """A row as an event: itself where it is one already, else its columns as features and one of them as the label.
 
     Args:
         label: Column of the label; without one a row that is an event is taken as it stands.
         key: Column of the key, in text.
         at: Column of the time, in seconds since 1970.
+        drop: Columns that are left out.
 
     Raises:
         RowError: The row lacks one of these columns, or its time is none.
@@ -65,11 +81,11 @@ def event(row: Mapping[str, Any], label: str | None, key: str | None = None, at:
     """
     if label is None and isinstance(row.get("features"), Mapping) and row.keys() <= EVENT_FIELDS:
         return dict(row)
-    named = {"label": label, "key": key, "at": at}
-    for column in named.values():
+    named = (label, key, at, *drop)
+    for column in named:
         if column is not None and column not in row:
             raise RowError(f"a row has no column {column!r}; it has: {', '.join(row)}")
-    features = {name: _plain(value) for name, value in row.items() if name not in named.values()}
+    features = {name: _plain(value) for name, value in row.items() if name not in named}
     found: dict[str, Any] = {"features": features}
     if label is not None:
         found["label"] = row[label]
