@@ -199,6 +199,9 @@ class Log(Protocol):
             Restarted: This log object acquired the partition, and the store is not as it was then.
         """
 
+    def read_back(self, partition: Partition, before: EntryId | None, count: int) -> list[Entry]:
+        """The last entries before an id, or of all (``None``): at most so many, the oldest first."""
+
     def wait(self, after: Mapping[Partition, EntryId], seconds: float) -> bool:
         """Whether any of the partitions has an entry after the id given for it, within ``seconds``."""
 

@@ -114,6 +114,13 @@ class MemoryLog:
             begin = bisect_right(entries, after, key=_id_of)
             return entries[begin : begin + count]
 
+    def read_back(self, partition: Partition, before: EntryId | None, count: int) -> list[Entry]:
+        """The last entries before an id, or of all."""
+        with self._changed:
+            entries = self._stream(partition).entries
+            end = len(entries) if before is None else bisect_left(entries, before, key=_id_of)
+            return entries[max(end - count, 0) : end]
+
     def wait(self, after: Mapping[Partition, EntryId], seconds: float) -> bool:
         """Whether any of the partitions has an entry after the id given for it, within ``seconds``."""
         with self._changed:

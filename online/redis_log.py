@@ -112,6 +112,12 @@ class RedisLog:
                 self._ahead[partition] = follows, count, self._ask(partition, follows, count)
         return entries
 
+    def read_back(self, partition: Partition, before: EntryId | None, count: int) -> list[Entry]:
+        """The last entries before an id, or of all."""
+        end = "+" if before is None else f"({before}"
+        with unavailable(f"read {partition}"):
+            return entries_of(self._client.xrevrange(Keys.of(partition).entries, end, "-", count))[::-1]
+
     def _asked(self, partition: Partition, after: EntryId, count: int) -> Sent:
         """What was asked for ahead, where it is this; else asked now."""
         if partition in self._ahead:

@@ -39,6 +39,10 @@ class Rehearsal(MemoryLog):
         self._begins = self._log.first(partition)
         return history.read(partition, after, count) or entries if after < self._begins else entries
 
+    def read_back(self, partition: Partition, before: EntryId | None, count: int) -> list[Entry]:
+        """The last entries before an id, or of all, of the log that is read."""
+        return self._log.read_back(partition, before, count)
+
     def tail(self, partition: Partition) -> EntryId:
         """The last entry of the log that is read."""
         return self._log.tail(partition)

@@ -47,6 +47,15 @@ def test_entries_come_back_in_order_with_running_numbers_and_their_bytes(log: Lo
     assert (log.first(HERE), log.tail(HERE), log.length(HERE)) == (ids[0], ids[-1], 5)
 
 
+def test_the_end_of_a_log_is_read_backwards_the_oldest_of_it_first(log: Log) -> None:
+    assert log.read_back(HERE, None, 3) == []
+    ids = fill(log, 5)
+    assert log.read_back(HERE, None, 2) == log.read(HERE, ids[2], 2)
+    assert [entry.id for entry in log.read_back(HERE, ids[3], 2)] == ids[1:3]
+    assert [entry.id for entry in log.read_back(HERE, ids[3], 99)] == ids[:3]
+    assert log.read_back(HERE, ids[0], 2) == []
+
+
 def commit_now(log: Log, epoch: int, commit: Commit) -> None:
     log.commit(HERE, epoch, commit)
     log.confirm(HERE, epoch)

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from online.events import Decided, EventError, Rewarded, decode, scoped_id
-from online.log import START, Entry, EntryId, Log, Partition
+from online.log import Entry, Log, Partition
 from online.outcomes import Standing, parse_standing, standing_field
 
-_PAGE = 1000
+_PAGE, _OTHERS = 1000, 16
+"""Entries read at once: enough for an outcome of each decision and some others, at most a page."""
 
 
 @dataclass(slots=True)
@@ -46,18 +47,15 @@ def read(log: Log, partition: Partition, last: int) -> list[Joined]:
 
 
 def tail(log: Log, partition: Partition, decisions: int) -> list[Entry]:
-    """The end of a log with at least so many decisions, or all of it: longer and longer stretches, each read once."""
-    end, first = log.tail(partition), log.first(partition)
+    """The end of a log with at least so many decisions, or all of it: read backwards, each entry once."""
     stretches: list[list[Entry]] = []
-    found, last, stretch_ms = 0, end, 1000
-    while True:
-        begin = EntryId(max(end.ms - stretch_ms, first.ms), 0)
-        is_all = begin.ms <= first.ms
-        stretches.append(list(_entries(log, partition, START if is_all else begin.before, last)))
-        found += sum(_decided(entry) is not None for entry in stretches[-1])
-        if is_all or found >= decisions:
-            return [entry for stretch in reversed(stretches) for entry in stretch]
-        last, stretch_ms = begin.before, stretch_ms * 4
+    found, before = 0, None
+    size = min(2 * decisions + _OTHERS, _PAGE)
+    while found < decisions and (entries := log.read_back(partition, before, size)):
+        stretches.append(entries)
+        found += sum(_decided(entry) is not None for entry in entries)
+        before = entries[0].id
+    return [entry for stretch in reversed(stretches) for entry in stretch]
 
 
 def _decided(entry: Entry) -> Decided | None:
@@ -97,10 +95,3 @@ def _row(event: Decided, entry: Entry, standings: Mapping[str, bytes]) -> Joined
     data = standings.get(standing_field(event.id, event.key))
     standing = Standing("deferred" if event.deferred else "pending") if data is None else parse_standing(data)
     return Joined(event, entry, entry.at if event.at is None else event.at, standing)
-
-
-def _entries(log: Log, partition: Partition, after: EntryId, last: EntryId) -> Iterable[Entry]:
-    """The entries after one, up to the last one wanted: a log that grows meanwhile is not chased."""
-    while after < last and (entries := log.read(partition, after, _PAGE)):
-        yield from (entry for entry in entries if entry.id <= last)
-        after = entries[-1].id
