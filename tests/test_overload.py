@@ -1,14 +1,18 @@
 """More than the service can take, and what is no request at all: a clear refusal, and nobody else is harmed."""
 
 import asyncio
+import collections
 import json
 import os
 import resource
+import signal
 import socket
 import statistics
 import sys
+import threading
 import time
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import httpx
@@ -48,7 +52,7 @@ REQUEST = raw("POST", PATH, json.dumps(BODY).encode(), "content-type: applicatio
 
 
 class Caller(asyncio.Protocol):
-    """One connection that asks again as soon as it is answered, whatever the answer."""
+    """One connection of a load: asks, waits for the answer, and is free for the next."""
 
     def __init__(self, load):
         self.load = load
@@ -57,7 +61,7 @@ class Caller(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport = transport
         self.load.callers.add(self)
-        self.ask()
+        self.load.answered(self)
 
     def ask(self):
         self.since = time.monotonic()
@@ -73,10 +77,7 @@ class Caller(asyncio.Protocol):
             return
         self.load.note(int(head[9:12]), b"retry-after: " in head.lower(), time.monotonic() - self.since)
         self.data = b""
-        if self.load.going:
-            self.ask()
-        else:
-            self.transport.close()
+        self.load.answered(self)
 
     def connection_lost(self, exc):  # noqa: ARG002 - asyncio's own signature
         self.load.callers.discard(self)
@@ -84,11 +85,12 @@ class Caller(asyncio.Protocol):
 
 
 class Load:
-    """Many callers at once, for a while."""
+    """Many callers at once, for a while: each asks again as soon as it is answered, whatever the answer."""
 
     def __init__(self):
         self.callers, self.going, self.broken = set(), True, 0
         self.statuses, self.accepted, self.without = Counter(), [], 0
+        self.took = 0.0
 
     def note(self, status, has_retry_after, seconds):
         self.statuses[status] += 1
@@ -97,15 +99,62 @@ class Load:
         elif not has_retry_after:
             self.without += 1
 
-    async def run(self, run, connections, seconds):
+    def answered(self, caller):
+        if self.going:
+            caller.ask()
+        else:
+            caller.transport.close()
+
+    async def connect(self, run, connections):
         loop = asyncio.get_running_loop()
         for _ in range(connections):
             await loop.create_connection(lambda: Caller(self), *place(run))
+
+    async def run(self, run, connections, seconds):
+        await self.connect(run, connections)
+        started = time.monotonic()
         await asyncio.sleep(seconds)
+        await self.end(started)
+        return self
+
+    async def end(self, started):
         self.going = False
+        self.took = time.monotonic() - started
         deadline = time.monotonic() + 10
         while self.callers and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
+
+    @property
+    def capacity(self):
+        """Requests that were served in a second."""
+        return self.statuses[200] / self.took
+
+
+class Storm(Load):
+    """So many requests a second, however long the answers take; each on a connection that has nothing else to do."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate, self.free, self.asked = rate, collections.deque(), 0
+
+    def answered(self, caller):
+        if self.going:
+            self.free.append(caller)
+        else:
+            caller.transport.close()
+
+    async def run(self, run, connections, seconds):
+        await self.connect(run, connections)
+        started = time.monotonic()
+        while (passed := time.monotonic() - started) < seconds:
+            due = int(passed * self.rate) - self.asked
+            for _ in range(min(due, len(self.free), 500)):
+                self.free.popleft().ask()
+                self.asked += 1
+            await asyncio.sleep(0.002)
+        while self.free:
+            self.free.popleft().transport.close()
+        await self.end(started)
         return self
 
 
@@ -117,29 +166,55 @@ def flooded(run, connections, seconds):
     return asyncio.run(Load().run(run, connections, seconds))
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
-def test_beyond_its_capacity_it_answers_200_or_429_stays_small_and_recovers(busy, seconds, capsys):
+@contextmanager
+def slow(pid):
+    """A Redis that stands still nine tenths of each second: what a service can do no longer hangs on its processors."""
+    over = threading.Event()
+
+    def freeze():
+        while not over.is_set():
+            os.kill(pid, signal.SIGSTOP)
+            over.wait(0.9)
+            os.kill(pid, signal.SIGCONT)
+            over.wait(0.1)
+
+    thread = threading.Thread(target=freeze)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("around", "seconds"),
+    [(slow, 5), pytest.param(slow, 60, marks=pytest.mark.long), pytest.param(nullcontext, 60, marks=pytest.mark.long)],
+    ids=["a slow store, 5 s", "a slow store, 60 s", "a fast store, 60 s"],
+)
+def test_at_three_times_its_capacity_it_answers_200_or_429_stays_small_and_recovers(busy, around, seconds, capsys):
     pid = busy.member(" api")
-    calm = flooded(busy, 64, 2)
-    capacity = calm.statuses[200] / 2
-    flooded(busy, 1500, 1)
-    before = memory(pid)
-    load = flooded(busy, 1500, seconds)
-    after = memory(pid)
+    with around(busy.member("redis-server")):
+        capacity = flooded(busy, 1000, 3).capacity
+        asyncio.run(Storm(3 * capacity).run(busy, 1800, 2))
+        before = memory(pid)
+        storm = asyncio.run(Storm(3 * capacity).run(busy, 1800, seconds))
+        after = memory(pid)
     started = time.monotonic()
     answer = httpx.post(f"{busy.url()}{PATH}", json=BODY, trust_env=False)
     recovered = time.monotonic() - started
-    asked = sum(load.statuses.values()) / seconds
-    p99 = statistics.quantiles(load.accepted, n=100)[98]
+    p99 = statistics.quantiles(storm.accepted, n=100)[98]
     with capsys.disabled():
         sys.stdout.write(
-            f"\n{capacity:.0f}/s alone; {asked:.0f}/s asked by 1,500 callers for {seconds} s: {dict(load.statuses)}, "
-            f"p99 of accepted {p99:.2f} s, memory {before / 2**20:.0f} -> {after / 2**20:.0f} MiB, "
-            f"then one request in {recovered * 1000:.0f} ms\n"
+            f"\n{capacity:.0f}/s alone; {storm.asked / storm.took:.0f}/s asked for {storm.took:.0f} s "
+            f"({storm.asked / storm.took / capacity:.1f} x): {dict(storm.statuses)}, "
+            f"{storm.capacity:.0f}/s served, p99 of accepted {p99:.2f} s, "
+            f"memory {before / 2**20:.0f} -> {after / 2**20:.0f} MiB, then one request in {recovered * 1000:.0f} ms\n"
         )
-    assert set(load.statuses) == {200, 429}
-    assert load.without == 0, "each 429 says when to come back"
-    assert load.broken == 0
+    assert set(storm.statuses) == {200, 429}
+    assert storm.without == 0, "each 429 says when to come back"
+    assert storm.broken == 0
     assert p99 < 3.0
     assert after < before + (32 << 20)
     assert answer.status_code == 200
@@ -172,6 +247,34 @@ def test_what_is_no_request_is_a_clear_4xx(busy, what):
         assert answer.headers["content-type"] == "application/problem+json"
         assert len(answer.content) < 2000, "what was sent is not sent back"
         assert client.post(f"{busy.url()}{PATH}", json=BODY).status_code == 200
+
+
+def test_whoever_sends_all_of_that_at_once_harms_nobody_else(busy):
+    told = Counter()
+
+    async def hostile(client, body, statuses):
+        while not over.is_set():
+            answer = await client.post(PATH, content=body, headers={"content-type": "application/json"})
+            assert answer.status_code in statuses
+            told[answer.status_code] += 1
+
+    async def both():
+        async with httpx.AsyncClient(base_url=busy.url(), trust_env=False, timeout=30) as client:
+            tasks = [asyncio.create_task(hostile(client, *what)) for what in WRONG.values()]
+            load = await Load().run(busy, 16, 2)
+            over.set()
+            await asyncio.gather(*tasks)
+        return load
+
+    over = asyncio.Event()
+    before = memory(busy.member(" api"))
+    load = asyncio.run(both())
+    assert set(load.statuses) == {200}
+    assert load.broken == 0
+    assert statistics.quantiles(load.accepted, n=100)[98] < 1.0
+    assert set(told) <= {400, 413, 422}
+    assert sum(told.values()) > len(WRONG)
+    assert memory(busy.member(" api")) < before + (64 << 20)
 
 
 def test_a_name_of_1_mb_in_the_address_is_refused(busy):
