@@ -172,6 +172,7 @@ def tune(
     data: Annotated[str | None, typer.Option(help="Model: a file, or a data set of River.")] = None,
     label: Annotated[str | None, typer.Option(help="Model: column that holds the label.")] = None,
     at: Annotated[str | None, typer.Option(help="Model: column that holds the event time.")] = None,
+    drop: Annotated[str, typer.Option(help="Model: columns to leave out: id,name.")] = "",
     search: Annotated[
         list[str] | None, typer.Option(help="Model: path=low:high[:log], or path=a|b; repeatable.")
     ] = None,
@@ -181,7 +182,7 @@ def tune(
 ) -> None:
     """Search the settings of an algorithm for a world, or of a declared model over a data set."""
     of_world = {"algo": algo, "params": params, "ranges": ranges, "steps": steps, "study": study, "out": out}
-    of_model = {"data": data, "label": label, "at": at, "search": search or [], "held_out": held_out}
+    of_model = {"data": data, "label": label, "at": at, "drop": drop, "search": search or [], "held_out": held_out}
     sources = {option: context.get_parameter_source(option) for option in context.params}
     written = {option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     do("tune_model", "either", name=name, manifest=manifest, of_world=of_world, of_model=of_model,

@@ -20,6 +20,7 @@ GIVEN: dict[str, Any] = {
     "data": "Phishing",
     "label": None,
     "at": None,
+    "drop": "",
     "trials": 4,
     "held_out": 0.2,
     "seed": 0,
@@ -64,3 +65,25 @@ def test_names_are_of_models_where_the_manifest_declares_them(manifest: Path) ->
 def test_what_cannot_be_searched_is_refused(manifest: Path, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         tune_model.run("phishing", manifest=manifest, **(GIVEN | changes))
+
+
+def shown(manifest: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
+    tune_model.run("phishing", manifest=manifest, **(GIVEN | {"as_json": False} | changes))
+    return capsys.readouterr().out
+
+
+def test_it_says_where_what_was_found_may_be_nothing(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "keep what is declared" not in shown(manifest, capsys)
+    # One trial is the model as declared: nothing can be saved.
+    assert "that may be nothing: keep what is declared" in shown(manifest, capsys, trials=1)
+
+
+def test_columns_are_left_out_of_a_search(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    declared = manifest.read_text().replace("task = ", 'features = {x = "number"}\ntask = ', 1)
+    manifest.write_text(declared)
+    data = tmp_path / "rows.csv"
+    data.write_text("name,x,y\n" + "".join(f"n{n},{n % 7},{int(n % 7 > 3)}\n" for n in range(200)))
+    with pytest.raises(UsageError, match="none of"):
+        tune_model.run("phishing", manifest=manifest, **(GIVEN | {"data": str(data), "label": "y"}))
+    tune_model.run("phishing", manifest=manifest, **(GIVEN | {"data": str(data), "label": "y", "drop": "name"}))
+    assert json.loads(capsys.readouterr().out)["held_out"] == 40

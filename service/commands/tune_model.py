@@ -15,6 +15,7 @@ from service.commands.backtest import declared
 from service.commands.data import rows_of
 from service.commands.output import CommandError, UsageError, console, finish, shown, table
 from service.manifest import ManifestError
+from service.outside import rows as files
 from service.outside.rows import RowError
 
 
@@ -66,6 +67,7 @@ def run(
     manifest: Path | None,
     label: str | None,
     at: str | None,
+    drop: str,
     search: Sequence[str],
     trials: int,
     held_out: float,
@@ -83,7 +85,7 @@ def run(
     try:
         spec = declared(model, manifest or Path("trimtab.toml"))
         space = choices(_space(spec, search))
-        rows = list(rows_of(data, label, at, spec.key))
+        rows = list(rows_of(data, label, at, spec.key, files.names(drop)))
         found = tune(spec, space, rows, trials=trials, held_out=held_out, seed=seed, told=told)
     except (ManifestError, RowError, TuneError) as error:
         raise UsageError(str(error)) from None
@@ -130,13 +132,20 @@ def _show(out: Console, found: Mapping[str, Any]) -> None:
     out.print(f"mean error on the {found['held_out']:,} rows held out, which the search never saw:")
     out.print(f"  {shown(found['before'])} as declared, {shown(found['after'])} with these settings")
     if found["saved"] is not None:
-        out.print(f"  saved, row by row: {_interval(found['saved'])}")
+        out.print(f"  saved, row by row: {_interval(found['saved'])}{_verdict(found['saved'])}")
     for name, worse in found["useless"]:
         out.print(f"the feature {name} was not found to help: without it the mean error changed by {_interval(worse)}")
     for first, second, correlation in found["redundant"]:
         out.print(f"the features {first} and {second} say the same, correlation {shown(correlation)}")
     if found["left"]:
         out.print(f"left as declared, and not played: the challengers {', '.join(found['left'])}")
+
+
+def _verdict(saved: Mapping[str, Any]) -> str:
+    """What an interval means that reaches down to 0."""
+    if saved["low"] > 0.0:
+        return ""
+    return f"\n  {'that may be nothing' if saved['high'] >= 0.0 else 'they are worse'}: keep what is declared"
 
 
 def _interval(difference: Mapping[str, Any]) -> str:
