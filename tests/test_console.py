@@ -13,7 +13,7 @@ from agents.drawing import draw
 from service.console import figures, model, overview, point
 from service.console import system as system_page
 from service.console.markup import link, plain, seconds, short
-from service.console.orders import champions, orders_of, replay
+from service.console.orders import champions, orders_of, replay, resumed
 from service.console.reader import Reader, Unreachable
 from service.console.report import page as report_page
 from service.console.sessions import Access
@@ -361,6 +361,18 @@ def test_a_challenger_that_learns_well_can_be_served() -> None:
     (order,) = champions("churn", {"champion": "declared", "challengers": rows})
     assert (order.path, order.body({})) == ("/v1/models/churn/champion", {"champion": "tree"})
     assert champions("churn", {"champion": "declared"}) == []
+    (again,) = resumed("churn", {"halted": "drift"})
+    assert (again.path, again.body({})) == ("/v1/models/churn/resume", {})
+    assert resumed("churn", {"halted": "ceiling"}) == resumed("churn", {"halted": None}) == []
+
+
+def test_a_model_says_that_it_stands_still_or_that_a_change_may_be_coming() -> None:
+    told = {"name": "churn", "task": "binary", "drift": True, "key": None, "spec": {}, "champion": "declared"}
+    assert "learns no more" in model.title({**told, "halted": "drift", "warnings": ["error"]})
+    coming = model.title({**told, "halted": None, "warnings": ["error"]})
+    assert "learns no more" not in coming
+    assert "a change may be coming, by error" in coming
+    assert "warning" not in model.title({**told, "halted": None, "warnings": []})
 
 
 def test_each_feature_shows_what_was_missing_refused_or_new() -> None:

@@ -24,9 +24,19 @@ from service.console.markup import (
 Answer = Mapping[str, Any]
 
 
+_HALTS = {
+    "drift": 'a drift stopped it, as on_drift = "raise" asks, until somebody lets it learn again',
+    "ceiling": "it has outgrown its ceiling",
+}
+
+
 def title(model: Answer) -> str:
     """The head of the page."""
     drift = pill("drift", "bad", "an alarm within the last ten minutes") if model["drift"] else pill("steady", "good")
+    if halted := model.get("halted"):
+        drift += pill("learns no more", "bad", _HALTS[halted])
+    elif coming := model.get("warnings"):
+        drift += pill("warning", "warn", f"a change may be coming, by {', '.join(coming)}")
     champion = f" · champion {code(model['champion'])}" if model.get("champion") else ""
     key = f" · one instance per {text(model['key'])}" if model["key"] else ""
     return (

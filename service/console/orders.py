@@ -114,6 +114,14 @@ def champions(model: str, description: Mapping[str, Any]) -> list[Order]:
     ]
 
 
+def resumed(model: str, description: Mapping[str, Any]) -> list[Order]:
+    """A model that a drift stopped can learn again."""
+    if description.get("halted") != "drift":
+        return []
+    words = "It learns from the next label on; what came while it stood still stays unlearned."
+    return [Order("Learn again", words, path("v1", "models", model, "resume"), {}, lambda _: {})]
+
+
 def replay(model: str, reject: Mapping[str, Any]) -> Order:
     """An entry that was set aside comes back, as it was or mended."""
     held = reject["event"] or {}

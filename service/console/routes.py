@@ -10,7 +10,7 @@ from starlette.requests import Request
 from service.console import audit, decision, model, overview, point, policy, system
 from service.console.hands import Hands, ordered
 from service.console.markup import card, nothing, path
-from service.console.orders import champions, replay
+from service.console.orders import champions, replay, resumed
 from service.console.pages import Sheet, opened
 from service.console.point_sheet import PointSheet
 from service.console.reader import SYSTEM, Reader
@@ -100,7 +100,7 @@ async def _model(access: Access, sheet: Sheet, name: str, span: int) -> None:
 
     async def title() -> str:
         found = await reader.get(base)
-        hands.follow(champions(name, found))
+        hands.follow([*champions(name, found), *resumed(name, found)])
         return model.title(found)
 
     async def strip() -> str:
