@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import msgspec
@@ -60,6 +62,7 @@ def typed(operation: Operation, variable: str, value: str, request: Any, example
     return replace(
         operation,
         path=operation.path.replace(f"{{{variable}}}", value),
+        kind=operation.path,
         request=request,
         example=operation.example if example is None else example,
     )
@@ -101,7 +104,9 @@ def _media(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
 
 
 def _responses(operation: Operation, schemas: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    content = {} if operation.answer is None else {"schema": schemas[id(operation.answer)]}
+    content: Mapping[str, Any] = {}
+    if operation.answer is not None:
+        content = _media(schemas[id(operation.answer)], answers().get(operation.route))
     status = str(operation.status)
     media_types = (operation.media_type, *operation.others)
     responses: dict[str, Any] = {status: {"description": "Done", "content": dict.fromkeys(media_types, content)}}
@@ -113,6 +118,13 @@ def _responses(operation: Operation, schemas: Mapping[int, Mapping[str, Any]]) -
         known = responses.setdefault(str(code), {"description": "", "content": problem})
         known["description"] = f"{known['description']}; {title}".removeprefix("; ")
     return responses
+
+
+@cache
+def answers() -> Mapping[str, Any]:
+    """An answer of each route that a service once gave: `tests/answers.py` plays one and writes them down."""
+    found: dict[str, Any] = msgspec.json.decode((resources.files("service") / "http" / "answers.json").read_bytes())
+    return found
 
 
 def _path_parameters(operation: Operation, names: Mapping[str, str]) -> list[dict[str, Any]]:

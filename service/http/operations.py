@@ -87,6 +87,7 @@ class Operation:
         batch: Whether the body may be NDJSON.
         most: Bytes that the body may have.
         others: Media types that an answer may have instead of `media_type`.
+        kind: The path of all of its kind, where this one is of a single point or model.
         hot: Whether it is worth a short way past FastAPI's own layers.
         limited: Whether it counts against the requests in flight; probes and metrics do not.
     """
@@ -108,6 +109,7 @@ class Operation:
     status: int = 200
     media_type: str = JSON
     others: tuple[str, ...] = ()
+    kind: str = ""
     query: tuple[Parameter, ...] = ()
     example: Any = None
 
@@ -116,6 +118,11 @@ class Operation:
             raise ValueError(
                 f"{self.method} {self.path} has the scope {self.scope!r}: it needs one of {', '.join(NEEDS)}"
             )
+
+    @property
+    def route(self) -> str:
+        """Method and path, as of all of its kind."""
+        return f"{self.method} {self.kind or self.path}"
 
     @property
     def audited(self) -> bool:
