@@ -72,11 +72,12 @@ def serving(probabilities, served):
     return float(p @ WORTH)
 
 
-def test_intervals_cover_what_the_policies_are_really_worth():
+@pytest.mark.parametrize("repeats", [REPEATS, pytest.param(2000, marks=pytest.mark.long)])
+def test_intervals_cover_what_the_policies_are_really_worth(repeats, record_property):
     served, rng = served_point(), np.random.default_rng(1)
     truth = {"incumbent": serving(LOGGED, served), "candidate": serving(TRIED, served)}
     hits = {"value": 0, "incumbent": 0, "candidate": 0}
-    for run in range(REPEATS):
+    for run in range(repeats):
         noise = rng.normal(0, 0.5, SIZE)
         made = report(served, played(served, run, SIZE, lambda i, a, noise=noise: WORTH[a] + noise[i]))
         hits["value"] += covers(msgspec.to_builtins(made.policies[0].value), truth["incumbent"])
@@ -86,7 +87,8 @@ def test_intervals_cover_what_the_policies_are_really_worth():
                 hits[comparison.role] += covers(interval, truth[comparison.role])
     for name, hit in hits.items():
         # The incumbent's own weights are all one: its interval is the value's.
-        assert stats.binomtest(hit, REPEATS, 0.95).pvalue > 1e-3, (name, hit / REPEATS)
+        assert stats.binomtest(hit, repeats, 0.95).pvalue > 1e-3, (name, hit / repeats)
+        record_property(f"coverage of {name}", hit / repeats)
 
 
 def test_decisions_of_one_episode_count_as_one_unit():
