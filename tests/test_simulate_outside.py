@@ -140,6 +140,13 @@ def test_a_world_that_never_ends_is_played_in_episodes_of_equal_length_for_every
     assert np.mean(many) == pytest.approx(held.oracle_value, abs=5 * np.std(many) / 60**0.5 + 0.05)
 
 
+def test_an_outcome_has_the_fields_that_a_point_of_the_world_takes() -> None:
+    shelf = {"mean": 1.0, "lead_time": 1, "max_order": 3, "capacity": 8}
+    held = regime(hidden_world("inventory", shelf, {}, {}))
+    fields, _ = Outside([held], entities=1, seed=1).step([0], [0])
+    assert list(fields[0]) == ["sold"]
+
+
 def test_a_timeline_keeps_every_episode_in_few_stretches_however_long_it_runs() -> None:
     timeline = Timeline(10, most=4)
     for last in range(0, 300, 7):

@@ -170,7 +170,8 @@ class Outside:
             world, rng, episode = self.regimes[number].world, self._chances[entity], self.episodes[entity]
             state, taken, chance = self._state[entity : entity + 1], np.array([action]), world.draw(1, rng)
             told = world.outcome(state, taken, chance)
-            fields.append({name: float(values[0]) for name, values in told.items()})
+            # What a point takes, and no more: a shop does not see the demand that it lost.
+            fields.append({one.name: float(told[one.name][0]) for one in world.outcomes})
             after, reward, terminated = world.step(state, taken, chance)
             episode.regimes.append(number)
             episode.earned += float(reward[0])
