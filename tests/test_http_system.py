@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -338,6 +339,13 @@ def test_a_route_that_fails_outside_of_every_endpoint_answers_the_same_500(servi
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["type"] == "urn:trimtab:problem:internal"
     assert "secret" not in response.text
+
+
+def test_the_metrics_are_those_of_the_documentation(service):
+    table = DOCUMENTED.read_text().partition("| metric ")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+    shown = re.findall(r"# TYPE trimtab_(\w+) ", service.client.get("/metrics").text)
+    assert named == {name for name in shown if not name.endswith("_created")}
 
 
 def test_alarms_are_counted_beyond_those_that_a_learner_keeps():
