@@ -169,7 +169,7 @@ class Machine:
                 process.wait()
 
 
-def eventually(holds: Callable[[], bool], within: float = 60.0) -> bool:
+def eventually(holds: Callable[[], bool], within: float = 120.0) -> bool:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if holds():

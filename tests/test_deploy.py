@@ -2,14 +2,18 @@
 
 import re
 import tomllib
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.console.settings import ConsoleSettings
 from service.processes.embedded import _CONFIG
 from service.settings import Settings
 
@@ -31,6 +35,47 @@ def test_each_variable_is_a_setting_and_no_needed_one_is_missing(name: str) -> N
     known = {f"TRIMTAB_{field.upper()}" for field in Settings.model_fields}
     assert given <= known
     assert {"TRIMTAB_REDIS", "TRIMTAB_REDIS_PASSWORD", "TRIMTAB_SECRET", "TRIMTAB_MANIFEST"} <= given
+
+
+def test_the_console_is_told_settings_of_its_own_and_none_of_the_secrets() -> None:
+    console = SERVICES["console"]
+    assert console["command"] == ["console"]
+    assert {key.removeprefix("TRIMTAB_CONSOLE_").lower() for key in console["environment"]} <= set(
+        ConsoleSettings.model_fields
+    )
+    stage = (ROOT / "Dockerfile").read_text().partition("AS console")[2].partition("FROM")[0]
+    assert "'.[console]'" in stage
+
+
+def installed_with(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
+    """Every distribution that `pip install NAME` brings along here, without extras."""
+    found: set[str] = set()
+    open_names = [(name, extras)]
+    while open_names:
+        current, wanted = open_names.pop()
+        for line in metadata.requires(current) or []:
+            requirement = Requirement(line)
+            fits = [requirement.marker is None or requirement.marker.evaluate({"extra": e}) for e in wanted | {""}]
+            if any(fits) and requirement.name.lower() not in found:
+                with suppress(metadata.PackageNotFoundError):
+                    metadata.version(requirement.name)
+                    found.add(requirement.name.lower())
+                    open_names.append((requirement.name, frozenset(requirement.extras)))
+    return found
+
+
+def test_the_image_that_serves_is_without_torch_and_runs_as_nobody_in_particular() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    serving = dockerfile.partition("AS serve")[2]
+    assert "pip install $PIP_FLAGS -c constraints.txt .\n" in serving, "no extra is installed"
+    brought = installed_with("trimtab")
+    assert {"fastapi", "river", "onnxruntime"} <= brought
+    assert not {"torch", "stable-baselines3", "sb3-contrib", "nicegui", "mlflow"} & brought
+    assert "torch" in installed_with("trimtab", frozenset({"train"}))
+    stages = dockerfile.split("\nFROM ")[2:]
+    assert len(stages) == 3
+    assert all("\nUSER trimtab\n" in stage for stage in stages)
+    assert re.search(r"FROM python:[\d.]+-slim AS base", dockerfile)
 
 
 def test_no_secret_is_written_down_and_nothing_is_published_to_strangers() -> None:

@@ -10,6 +10,7 @@ from conftest import _redis_binary
 from containers import SECRETS, Machine, eventually, of_compose, of_kubernetes
 
 GRACE_S = 15.0
+CANARY = "canary-in-a-request-5d2e"
 
 
 @pytest.fixture
@@ -92,11 +93,33 @@ def works(machine: Machine, key: str) -> None:
     ), ask("api-1", "GET", "/v1/system")["processes"]
 
 
+def asked_with_canaries(machine: Machine, key: str) -> None:
+    """Secrets of a caller in every place of a request come back to nobody else: not in metrics, audit or the logs."""
+    url, good = machine.url("api-1"), {"authorization": f"Bearer {key}"}
+    price = f"{url}/v1/decisions/price"
+    odd = [
+        httpx.post(price, json={"id": "x", "password": CANARY}, headers=good, trust_env=False),
+        httpx.post(price, content=f"{{{CANARY}", headers=good, trust_env=False),
+        httpx.post(f"{price}?token={CANARY}", json={}, headers={**good, "cookie": CANARY}, trust_env=False),
+        httpx.get(f"{price}/{CANARY}?key={CANARY}", headers={**good, "x-api-key": CANARY}, trust_env=False),
+        httpx.get(f"{url}/v1/points", headers={"authorization": f"Bearer tt_{CANARY}_{CANARY}"}, trust_env=False),
+        httpx.get(f"{url}/{CANARY}", headers={"host": f"{CANARY}.example"}, trust_env=False),
+        httpx.put(f"{url}/v1/models/new", json={"task": "binary", "secret": CANARY}, headers=good, trust_env=False),
+        httpx.post(f"{url}/v1/policies/price", content=CANARY.encode(), headers=good, trust_env=False),
+    ]
+    assert all(400 <= answer.status_code < 500 for answer in odd), [answer.status_code for answer in odd]
+    for path in ("/metrics", "/v1/audit", "/v1/system", "/v1/keys"):
+        told = httpx.get(f"{url}{path}", headers=good, trust_env=False)
+        assert told.is_success
+        assert CANARY not in told.text
+        assert not any(secret in told.text for secret in SECRETS.values() if secret)
+
+
 def ends_cleanly(machine: Machine, key: str) -> None:
     """Everything ends with 0 in the time that the files give, and has said no secret."""
     assert {name: status for name, status in machine.stop(GRACE_S).items() if status} == {}, machine.logs()
     told = machine.logs()
-    for secret in (*filter(None, SECRETS.values()), key, key.rpartition("_")[2]):
+    for secret in (*filter(None, SECRETS.values()), CANARY, key, key.rpartition("_")[2]):
         assert secret not in told
 
 
@@ -106,6 +129,7 @@ def test_the_containers_of_compose_are_a_working_system(machine: Callable[[Any],
     brought_up(made, replicas)
     key = first_key(made)
     works(made, key)
+    asked_with_canaries(made, key)
     assert eventually(lambda: status(f"{made.url('console')}/") == 200), made.logs()
     ends_cleanly(made, key)
 

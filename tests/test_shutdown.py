@@ -104,6 +104,7 @@ def test_a_signal_in_the_middle_of_a_commit_leaves_no_request_unanswered_and_not
     assert eventually(lambda: learned(machine) == EVENTS), "the learner goes on where it had committed"
 
 
+@pytest.mark.long
 def test_a_store_that_stays_away_keeps_nobody_from_ending_and_nobody_is_told_that_it_was_kept(machine: Machine) -> None:
     answers, took = asyncio.run(stopped_with_writes_under_way(machine, None))
     assert took < ENDS_WITHIN_S
