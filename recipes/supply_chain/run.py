@@ -33,7 +33,12 @@ DAYS, CHANGE, SOON, FACTOR, COPIES = 400, 200, 30, 1.6, 2
 _LINEAR = {"use": "linear_model.LinearRegression", "optimizer": {"use": "optim.SGD", "lr": 0.005}}
 OTHERS: Mapping[str, Mapping[str, Any]] = {
     "linear in the weekday": _LINEAR,
-    "its logarithm linear": {**_LINEAR, "loss": {"use": "optim.losses.Poisson"}, "intercept_lr": 0.005},
+    "its logarithm linear": {
+        **_LINEAR,
+        "loss": {"use": "optim.losses.Poisson"},
+        "intercept_lr": 0.005,
+        "intercept_init": 1.4,
+    },
 }
 
 
