@@ -277,6 +277,28 @@ def test_whoever_sends_all_of_that_at_once_harms_nobody_else(busy):
     assert memory(busy.member(" api")) < before + (64 << 20)
 
 
+ODD = (
+    "..%2f..%2f..%2fetc%2fpasswd",
+    "%2e%2e%2f%2e%2e%2fsecret",
+    "%00",
+    "a%00b",
+    "/etc/passwd",
+    "%2fetc%2fpasswd",
+    "..",
+)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_encoded_name_is_never_a_path(busy, name):
+    prefixes = ("/v1/policies/price/bundles/", "/v1/policies/price/bundles/../", "/v1/jobs/", "/v1/models/", "/")
+    for path in (f"{prefix}{name}" for prefix in prefixes):
+        with socket.create_connection(place(busy)) as client:
+            client.sendall(raw("GET", path, b"", "connection: close"))
+            told = b"".join(iter(lambda client=client: client.recv(1 << 16), b""))
+        assert told.split(b" ")[1] in (b"400", b"404", b"405", b"422"), told[:200]
+        assert b"root:" not in told
+
+
 def test_a_name_of_1_mb_in_the_address_is_refused(busy):
     with socket.create_connection(place(busy)) as client:
         client.sendall(raw("GET", "/v1/decisions/price/" + "x" * 1_000_000))

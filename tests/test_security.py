@@ -94,6 +94,26 @@ def test_an_older_snapshot_under_a_newer_entry_is_refused(service):
     assert "was altered" in service.api.serving.now.errors["model:churn"]
 
 
+@pytest.mark.parametrize("how", ["poisoned", "moved from another key"])
+def test_a_part_of_a_keyed_model_is_believed_in_its_own_place_alone(service, tmp_path, how):
+    demand, marker = Partition("model:demand"), tmp_path / "unpickled"
+    lines = [{"key": key, "features": {"x": 1}, "label": value} for key, value in (("a", 2.0), ("b", 900.0))]
+    service.lines("/v1/models/demand/events", lines)
+    service.settle()
+    log = service.make_log()
+    saved, (name,) = log.load(demand), [name for name, _ in log.parts(demand, "key:") if name.endswith("a")]
+    other = next(data for found, data in log.parts(demand, "key:") if found != name)
+    part = pickle.dumps(Trap(marker)) if how == "poisoned" else other
+    epoch = log.acquire(demand, "eve")
+    log.commit(demand, epoch, Commit(saved.cursor, snapshot=saved.snapshot, learned=2, parts={name: part}))
+    service.lines("/v1/models/demand/events", [{"key": "a", "features": {"x": 1}, "label": 2.0}])
+    service.settle()
+    assert not marker.exists()
+    refused = service.refused("/v1/models/demand/predict", {"key": "a", "features": {"x": 1}, "learn": False})
+    assert (refused["status"], "was altered" in refused["detail"]) == (503, True)
+    assert service.post("/v1/models/demand/predict", {"key": "b", "features": {"x": 1}, "learn": False})["prediction"]
+
+
 NAMES = [
     "..",
     "../../etc/passwd",

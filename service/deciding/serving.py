@@ -77,8 +77,18 @@ class KeyParts:
         self.store: Store | None = None
 
     def __call__(self, name: str) -> bytes | None:
-        """The part of this name, `None` where there is none."""
-        return None if self.store is None else sealed_parts(self.store.log, self._partition, self._secret)(name)
+        """The part of this name, `None` where there is none.
+
+        Raises:
+            ProblemError: It was not written by this service: it is never unpickled.
+        """
+        if self.store is None:
+            return None
+        try:
+            return sealed_parts(self.store.log, self._partition, self._secret)(name)
+        except SealBroken as error:
+            _log.error("%s", error)
+            raise ProblemError("unavailable", f"{error}.") from None
 
 
 @dataclass(frozen=True)
