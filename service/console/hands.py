@@ -41,7 +41,9 @@ class Hands:
 
 async def ordered(access: Access, sheet: Sheet, order: Order, subject: str) -> None:
     """Asks for a reason, says what will happen, and gives the order."""
-    form = _Form(access, sheet, order, subject)
+    # Not beside its button: buttons come and go while the dialog is open.
+    with ui.context.client.content:
+        form = _Form(access, sheet, order, subject)
     if await form.dialog:
         ui.notify(f"{order.name}: done", type="positive")
         await sheet.redraw()

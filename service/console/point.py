@@ -205,14 +205,14 @@ def evidence(report: Answer) -> str:
             [
                 f"{text(one['role'])} {code(short(one['policy']))}",
                 pill(verdict, _VERDICTS.get(verdict, "")),
+                f"<span class=said>{text(one['said'])}</span>",
                 _gain(gain),
                 percent(one["agreement"]),
-                f"<span class=said>{text(one['said'])}</span>",
             ]
         )
     note = f"<p class=soft>Off-policy evaluation of the last {whole(report['decisions'])} decisions.</p>"
-    heads = ("policy", "verdict", f"gain per {report['comparisons'][0]['unit']}", "agreement", "in words")
-    return card("Evidence", table(heads, rows, left=2, stacked=True) + note, wide=True)
+    heads = ("policy", "verdict", "in words", f"gain per {report['comparisons'][0]['unit']}", "agreement")
+    return card("Evidence", table(heads, rows, left=3, stacked=True) + note, wide=True)
 
 
 def _gain(gain: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ NAME = "learner"
 PACE = Pace()
 
 _LOOK_EVERY_S = 1.0
+_FIGURES = 3
 
 _log = logging.getLogger(__name__)
 
@@ -218,7 +219,8 @@ def alarm(partition: Partition, drifted: Drifted) -> Note:
     """A drift alarm, for people."""
     name = partition.subject.partition(":")[2]
     key = "" if drifted.key is None else f" of {drifted.key}"
-    evidence = ", ".join(f"{what} {value:.4g}" for what, value in drifted.evidence.items())
+    # The first figures are what it was and what it is; the alarm's own page has all of them.
+    evidence = ", ".join(f"{what} {value:.4g}" for what, value in list(drifted.evidence.items())[:_FIGURES])
     of_its_own = drifted.name not in ("", drifted.signal)
     detector = f"{drifted.name}, {drifted.detector}" if of_its_own else drifted.detector
     return Note(
