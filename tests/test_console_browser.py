@@ -20,6 +20,10 @@ pipeline = [{use = "preprocessing.MinMaxScaler"}, {use = "linear_model.LinearReg
 metrics = ["MAE"]
 features = {price = {type = "number"}}
 
+[models.churn]
+task = "binary"
+pipeline = [{use = "preprocessing.StandardScaler"}, {use = "linear_model.LogisticRegression"}]
+
 [points.price]
 world = "pricing"
 params = {stock = 5, periods = 10, volume = 2.7, prices = [1.0, 1.5, 2.0, 2.5]}
@@ -162,6 +166,24 @@ def test_an_order_without_a_reason_is_not_given(stage) -> None:
     page.locator(".q-dialog button", has_text="Stop").last.click()
     page.get_by_text("Say why").wait_for()
     assert stage.release()["number"] == before
+
+
+def test_what_was_set_aside_is_mended_and_brought_back(stage) -> None:
+    # In one batch, so that the service cannot know yet that x is a number.
+    lines = "\n".join(
+        f'{{"id":"{name}","features":{{"x":{x}}},"label":true}}' for name, x in (("a", "1.5"), ("b", '"1"'))
+    )
+    where, kind = f"{stage.run.url()}/v1/models/churn/events", {"content-type": "application/x-ndjson"}
+    assert httpx.post(where, content=lines, headers=kind, trust_env=False).is_success
+    tab = stage.tab().open("/models/churn")
+    tab.sees("as it was when first seen")
+    tab.page.get_by_role("button", name="Replay").click()
+    tab.page.locator(".q-dialog").get_by_label("event").fill('{"features": {"x": 1.0}}')
+    tab.page.locator(".q-dialog").get_by_label("Why").fill("a number in quotes")
+    tab.page.locator(".q-dialog button", has_text="Replay").last.click()
+    tab.sees("Nothing was set aside")
+    assert stage.run.get("/v1/models/churn")["learned"] == 2
+    assert tab.errors == []
 
 
 def test_a_reader_sees_everything_and_no_buttons(stage) -> None:

@@ -20,7 +20,7 @@ NAV = (("Overview", ()), ("Audit", ("audit",)), ("System", ("system",)))
 
 _STYLE = (resources.files("service.console") / "console.css").read_text()
 _TURN_S = 1.0
-_FIRST_S = 1.5
+_FIRST_S = 1.0
 _AWAY_S = 1.5
 _WAIT = "<div class='card wait' aria-busy=true></div>"
 
