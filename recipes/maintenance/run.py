@@ -34,6 +34,9 @@ is."""
 FASTER, LEAPS = 2.0, 0.6
 """What becomes of the wear, and of the share of moves by two levels."""
 
+LIKELY = {"wear": (0.05, 0.6), "jump": (0.05, 0.9)}
+"""What is estimated, and what the estimators must be able to reach."""
+
 THRESHOLDS = (0.05, 0.08, 0.12, 0.18, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
 
 OTHERS: Mapping[str, list[Mapping[str, Any]]] = {
@@ -199,8 +202,7 @@ def shift(run: Run, stream: Stream) -> None:
     phases = [world, world.with_params({"wear": FASTER * np.asarray(world.params.wear), "jump": LEAPS})]
     days, together = best_interval(world, HALLS, run.seed)
     limit = threshold(run, world, stream)
-    ranges = dict(run.manifest.points[POINT].ranges)
-    lives = [Live(world, ranges, HALLS) for _ in range(REPEATS)]
+    lives = [Live(world, LIKELY, HALLS) for _ in range(REPEATS)]
     best, opportunistic = [optimum(phase) for phase in phases], rules(phases)
     parts: list[Mapping[str, Array]] = []
     for repeat, live in enumerate(lives):
