@@ -196,6 +196,7 @@ def slow(pid):
     ids=["a slow store, 3 s", "a slow store, 60 s", "a fast store, 60 s"],
 )
 def test_at_three_times_its_capacity_it_answers_200_or_429_stays_small_and_recovers(busy, around, seconds, capsys):
+    # With a fast store its processors are the limit, and of 1,800 callers each waits its turn even for a 429.
     pid = busy.member(" api")
     with around(busy.member("redis-server")):
         flooded(busy, 1000, 1)
