@@ -89,3 +89,8 @@ def test_each_conversation_is_the_best_for_somebody() -> None:
     ]
     best = [max(chances, key=chances.__getitem__) for chances in (helps(situation(one)) for one in people)]
     assert tuple(best) == ARMS
+
+
+def test_groups_with_too_few_leavers_have_no_gap(module: Any) -> None:
+    few = np.array([True, False, True, False])
+    assert np.isnan(module.gap(["a", "a", "b", "b"], few, few))

@@ -75,6 +75,7 @@ NAMED: Mapping[tuple[str, Scalar], str] = {
     ("home", "owner"): "owning the home",
     ("home", "rent"): "renting the home",
     ("home", "parents"): "living with parents",
+    ("home", "priv"): "a home of another kind",
     ("job", "fixed"): "a permanent job",
     ("job", "freelance"): "working freelance",
     ("job", "partime"): "working part-time",

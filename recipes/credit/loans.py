@@ -82,9 +82,9 @@ def band(cell: object) -> str:
 
 
 def gap(names: Sequence[str], approved: Flags, repaid: Flags) -> float:
-    """The largest difference in approval of those who repay, between groups that are large enough."""
+    """The largest difference in approval of those who repay, between groups large enough; NaN if there are none."""
     rates = [group.caught for group in by_group(names, approved, repaid) if group.n >= FEWEST]
-    return max(rates) - min(rates)
+    return max(rates, default=float("nan")) - min(rates, default=float("nan"))
 
 
 def let_in(loans: Loans) -> Loans:

@@ -36,6 +36,7 @@ from recipes.measures import (
     calibration,
     calibration_error,
     half_width,
+    precision,
     psi,
     roc_auc,
 )
@@ -243,7 +244,8 @@ def decide(run: Run, loans: Loans, scored: Scored) -> Actions:
     rows = []
     for i, terms in enumerate(TERMS):
         those = kept == i
-        rows.append((terms, f"{those.mean():.1%}", f"{loans.bad[loans.tested][those].mean():.1%}"))
+        failed = precision(those, loans.bad[loans.tested])
+        rows.append((terms, f"{those.mean():.1%}", f"{failed:.1%}"))
     run.show(Table(("terms", "share of applications", "of these not repaid"), rows))
     return np.asarray(actions)
 

@@ -273,9 +273,9 @@ def fairness(run: Run, spec: ModelSpec, staff: Staff, scores: Array) -> None:
 
 
 def gap(names: Sequence[str], invited: Flags, left: Flags) -> float:
-    """The largest difference in the share of leavers invited, between groups with enough of them."""
+    """The largest difference in the share of leavers invited, between groups large enough; NaN if there are none."""
     rates = [group.caught for group in by_group(names, invited, left) if group.n * group.truth >= FEWEST]
-    return max(rates) - min(rates)
+    return max(rates, default=float("nan")) - min(rates, default=float("nan"))
 
 
 def given_away(run: Run, spec: ModelSpec, staff: Staff, scores: Array) -> None:
