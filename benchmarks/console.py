@@ -9,6 +9,7 @@ headless Chromium opens each page. Three pages stay open while decisions go on. 
 - seconds from the request to the first contentful paint, and to the page's own head;
 - decisions per second of the API's processor time, flat out, with three pages open and without, in turns: processor
   time, since a browser on the same machine takes more from an API than its questions do;
+- what share of a core the API takes while ten decisions a second come in, with three pages open and without;
 - what the three pages hold, minute by minute, while ten decisions a second keep them moving.
 """
 
@@ -72,7 +73,7 @@ metrics = ["MAE"]
 SECRET = b"a secret for benchmarks alone"
 EPISODE, AT_ONCE, EVENTS, WRITERS = 50, 500, 2_000, 4
 MONTH_S = 30 * 86_400.0
-OPENED, ROUNDS, FLAT_OUT_S, SETTLE_S, CONNECTIONS = 3, 4, 8.0, 4.0, 32
+OPENED, ROUNDS, FLAT_OUT_S, SETTLE_S, WATCH_S, CONNECTIONS = 3, 4, 8.0, 4.0, 15.0, 32
 A_SECOND = 10.0
 PARTS = ("paints", "cost", "heap")
 PAINT = """() => {
@@ -218,7 +219,9 @@ def cost(chromium: Any, address: str, run: Run) -> None:
         assert measured.errors == 0
         return 1e6 / measured.cpu_us
 
-    apart(flat_out)
+    # What is asked once for all, such as exact values of policies, is no part of what open pages cost.
+    with looking(chromium, address, OPEN):
+        apart(flat_out)
     for turn in range(2 * ROUNDS):
         opened = (0, len(OPEN))[turn % 2]
         with looking(chromium, address, OPEN[:opened]):
@@ -230,6 +233,21 @@ def cost(chromium: Any, address: str, run: Run) -> None:
         f"flat out, a second of the API's processor time makes {alone:,.0f} decisions, {watched:,.0f} with three pages"
     )
     print(f"three pages cost {1 - watched / alone:.1%} of the throughput (in pairs of rounds: {pairs})", flush=True)
+
+
+def share(chromium: Any, address: str, run: Run) -> None:
+    """What of a core the API takes for a few decisions a second, with three pages open and without."""
+    api = Server(urlsplit(run.url()).port or 0, run.member("service.cli api"))
+    found: dict[int, list[float]] = {0: [], len(OPEN): []}
+    for turn in range(2 * ROUNDS):
+        opened = (0, len(OPEN))[turn % 2]
+        with looking(chromium, address, OPEN[:opened]):
+            time.sleep(SETTLE_S)
+            spent, since = api.spent(), time.monotonic()
+            time.sleep(WATCH_S)
+            found[opened].append((api.spent() - spent) / (time.monotonic() - since))
+    alone, watched = (statistics.median(shares) for shares in found.values())
+    print(f"{A_SECOND:.0f} decisions a second take {alone:.1%} of a core, with three pages {watched:.1%}", flush=True)
 
 
 @contextmanager
@@ -330,6 +348,8 @@ def measure(run: Run, given: argparse.Namespace) -> None:
             paints(chromium, address, pages)
         if "cost" in given.parts:
             cost(chromium, address, run)
+            with traffic(run.url(), given.points):
+                share(chromium, address, run)
         if "heap" in given.parts:
             with traffic(run.url(), given.points):
                 heap(chromium, address, given.minutes)
