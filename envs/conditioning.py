@@ -75,6 +75,16 @@ def columns_of(world: World, name: str) -> tuple[str, ...]:
     return (name,) if width == 1 else tuple(f"{name}[{place}]" for place in range(width))
 
 
+def nominal(world: World) -> dict[str, float]:
+    """The numbers that a world's parameters are, by column; none for a parameter that changes over time or by row."""
+    found: dict[str, float] = {}
+    for name in world.tunable:
+        columns, value = columns_of(world, name), np.atleast_1d(np.asarray(getattr(world.params, name), np.float64))
+        if value.shape == (len(columns),):
+            found.update(zip(columns, value.tolist(), strict=True))
+    return found
+
+
 def with_columns(world: World, names: tuple[str, ...], values: Array) -> World:
     """The world whose parameters `names` are given as columns (n, d), parameter after parameter."""
     widths = [world.tunable[name] for name in names]

@@ -14,6 +14,7 @@ from agents.baselines import RulePolicy
 from agents.bundle import BundleError, Card
 from agents.policy import FixedAction, Policy
 from envs import worlds
+from envs.conditioning import columns_of, nominal
 from envs.dynamics import Field, World
 from online.events import Decided, Scalar
 from online.log import Partition
@@ -229,7 +230,8 @@ class Point:
                 raise BundleError(
                     f"{entry.name} is in {theirs.unit!r} in the bundle and in {entry.unit!r} in the point"
                 )
-        known = {parameter.name for parameter in worlds.WORLDS[self.spec.world].parameters}
+        parameters = {parameter.name for parameter in worlds.WORLDS[self.spec.world].parameters}
+        known = parameters.union(*(columns_of(self.world, name) for name in self.world.tunable))
         if strangers := [name for name in given[len(names) :] if name not in known]:
             raise BundleError(f"the bundle also observes {strangers}, which are no parameters of {self.spec.world!r}")
 
@@ -247,9 +249,10 @@ class Point:
             BundleError: The point's world has no such single number.
         """
         names = [entry.name for entry in card.observation[len(self.context) :]]
+        numbers = nominal(self.world)
         values: dict[str, float] = {}
         for name in names:
-            value = np.asarray(getattr(self.world.params, name, np.nan), float)
+            value = np.asarray(numbers.get(name, getattr(self.world.params, name, np.nan)), float)
             if value.ndim or not np.isfinite(value):
                 raise BundleError(f"the policy observes the parameter {name!r}, for which {self.name!r} has no number")
             values[name] = float(value)
