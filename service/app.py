@@ -200,6 +200,8 @@ def application(api: Api) -> Application:
     app = Application(
         title="Trimtab", version=version, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
+    # Behind a proxy that speaks TLS a redirect would name http://, and who follows it sends the key in the clear.
+    app.router.redirect_slashes = False
     gate = Gate(IN_FLIGHT)
     app.state.api = api
     endpoints = _endpoints(operations, gate, Bodies(), api)

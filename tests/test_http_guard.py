@@ -85,7 +85,15 @@ def test_paths_that_were_seen_do_not_pile_up():
     assert sum(map(len, short_way._known)) <= 1024 * 512
 
 
-def test_a_second_host_is_refused():
-    refused = Guard(any_host=True).refusal("POST", [(b"host", b"localhost"), (b"host", b"localhost")])
-    assert refused.status == 400
-    assert refused.faults[0].field == "Host"
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/points"), ("POST", PRICE), ("GET", "/")])
+def test_a_second_host_is_refused(service, method, path):
+    answer = service.client.request(method, path, headers=[("host", "localhost"), ("host", "evil.example")])
+    assert answer.status_code == 400
+    assert answer.json()["errors"] == [{"field": "Host", "allowed": "one header", "given": "2 headers"}]
+
+
+@pytest.mark.parametrize("path", ["/v1/points/", f"{PRICE}/", "/metrics/"])
+def test_nobody_is_sent_elsewhere_with_a_key(service, path):
+    """A redirect names its scheme by what the process sees: behind a proxy with TLS that is http."""
+    method = service.client.post if path.startswith(PRICE) else service.client.get
+    assert method(path, follow_redirects=False).status_code == 404

@@ -8,7 +8,7 @@ rebinding). Programs send no `Origin` and give an address or a local name, so th
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from service.http.problems import Fault, Plain, ProblemError, shown
+from service.http.problems import Fault, ProblemError, shown
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _NAMES = 256
@@ -39,7 +39,7 @@ class Guard:
                 site = value
         if hosts > 1:
             # Whoever stands before the service may have looked at another one of them.
-            fault = Fault("Host", "one header", Plain(f"{hosts} headers"))
+            fault = Fault("Host", "one header", f"{hosts} headers")
             return ProblemError("malformed-request", "A request names one host. Send one Host header.", fault)
         if host not in self._good and not self._knows(host):
             allowed = "an address, localhost, or a name without dots"
