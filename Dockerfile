@@ -8,7 +8,7 @@ COPY envs envs
 COPY agents agents
 COPY online online
 COPY service service
-RUN useradd --system --uid 10001 --home-dir /data trimtab && install -d -o trimtab -m 0700 /data /data/archive
+RUN groupadd --system --gid 10001 trimtab && useradd --system --uid 10001 --gid trimtab --home-dir /data trimtab && install -d -o trimtab -g trimtab -m 0700 /data /data/archive
 
 FROM base AS adapter
 # `--build-arg PIP_FLAGS=..` is passed to pip, for a mirror or for PyTorch's CPU wheels.

@@ -113,3 +113,21 @@ def test_every_image_is_built_by_a_stage_of_the_dockerfile() -> None:
     assert python is not None
     requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert float(python[1].split(".")[1]) >= float(requires.split(".")[1])
+
+
+def test_the_folder_of_each_container_belongs_to_the_user_of_its_image() -> None:
+    """A platform gives a folder in memory to root, with the mode of the image's own folder: 0700."""
+    made = re.search(r"groupadd --system --gid (\d+) .*useradd --system --uid (\d+)", (ROOT / "Dockerfile").read_text())
+    assert made is not None
+    for name in (*OURS, "console"):
+        folders = [place for place in SERVICES[name]["tmpfs"] if place.startswith("/data")]
+        assert folders == [f"/data:uid={made[2]},gid={made[1]},mode=0700"], name
+
+
+def test_no_container_may_do_more_than_it_must_and_each_can_be_started() -> None:
+    for name, service in SERVICES.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        of_environment = [one for one in service.get("secrets", []) if "environment" in COMPOSE["secrets"][one]]
+        assert not (of_environment and service.get("read_only")), "compose copies such a secret into the container"
+    assert SERVICES["redis"]["user"] == "999:999", "told a command of ours, its entry point does not leave root"
