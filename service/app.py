@@ -189,7 +189,7 @@ def application(api: Api) -> Application:
         gc.freeze()
         yield
         # Answers to what was broken off leave first: what follows holds the event loop.
-        for _ in range(_LAST_TURNS):
+        for _turn in range(_LAST_TURNS):
             await asyncio.sleep(0)
         api.serving.close()
         api.watch.close()
