@@ -92,7 +92,7 @@ def ask(url, folder, config, chosen):
     ("phases", "examples", "runs", "least"),
     [
         ("examples,coverage,fuzzing,stateful", 3, RUNS[1:3], 300),
-        pytest.param("examples,coverage,fuzzing", 120, RUNS, 20_000, marks=pytest.mark.long),
+        pytest.param("examples,coverage,fuzzing", 130, RUNS, 20_000, marks=pytest.mark.long),
     ],
     ids=["some", "20,000"],
 )
