@@ -176,6 +176,17 @@ def test_columns_of_a_file_are_keys_and_times_where_the_command_says_so(quiet: R
     assert "no column 'product'; it has: sku, day, price, sold" in " ".join(absent.stderr.split())
 
 
+def test_digits_in_a_column_of_names_are_names(quiet: Run, tmp_path: Path) -> None:
+    pipeline = [{"use": "linear_model.LinearRegression"}]
+    declared = {"task": "regression", "pipeline": pipeline, "features": {"zip": {"type": "category"}}}
+    made = httpx.put(f"{quiet.url()}/v1/models/zips", json=declared, params={"actor": "ana", "reason": "by town"})
+    assert made.is_success, made.text
+    path = tmp_path / "sales.csv"
+    path.write_text("zip,sold\n01234,2\n99,1\n")
+    done = trimtab(quiet, "ingest", "zips", str(path), "--label", "sold", "--json")
+    assert json.loads(done.stdout)["accepted"] == 2, done.stdout
+
+
 def test_what_was_set_aside_is_listed(quiet: Run) -> None:
     assert json.loads(trimtab(quiet, "rejects", "demand", "--json").stdout) == {"rejects": []}
     assert "nothing was set aside" in trimtab(quiet, "rejects", "demand").stdout

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,6 +115,48 @@ def test_what_is_drafted_is_played_without_a_refused_row(tmp_path: Path) -> None
     status, _, remarks = invoked(*play)
     assert status == 1
     assert "--drop" in remarks
+
+
+def test_a_number_that_some_cells_spoil_stays_one_and_the_spoilt_are_named() -> None:
+    rows = [{"spend": "unknown" if n % 20 == 3 else n * 1.5, "left": n % 3 == 0} for n in range(100)]
+    (found,) = draft("m", "left", rows).columns
+    assert found.declared == '{type = "number"}'
+    assert "5.0% are none (unknown): these rows are set aside" in found.seen
+
+
+@pytest.mark.parametrize(
+    ("written", "advice"), [("€{n}.50", "numbers?"), ("{n}%", "numbers?"), ("{n}/01/2026 10:30", "times?")]
+)
+def test_words_that_mean_a_number_or_a_time_get_advice(written: str, advice: str) -> None:
+    rows = [{"x": written.format(n=n % 30 + 1), "left": n % 3 == 0} for n in range(100)]
+    assert advice in draft("m", "left", rows).columns[0].seen
+
+
+def test_words_that_mean_neither_get_none() -> None:
+    rows = [{"x": f"plan {'abcde'[n % 5]}", "left": n % 3 == 0} for n in range(100)]
+    assert "?" not in draft("m", "left", rows).columns[0].seen
+
+
+def test_lines_to_go_on_with_can_be_pasted_as_they_stand(tmp_path: Path) -> None:
+    rows = [{"no. (of all)": f"c{n}", "total, EUR": "x", "age": n % 9, "gone?": n % 2 == 0} for n in range(60)]
+    file, out = written(tmp_path / "My (2026) file.csv", rows), tmp_path / "trimtab.toml"
+    status, _, remarks = invoked("declare", str(file), "--label", "gone?", "--out", str(out))
+    assert status == 0
+    line = next(line for line in "".join(remarks).splitlines() if "backtest" in line)
+    command, *arguments = shlex.split(line.lstrip("# "))
+    assert command == "trimtab"
+    status, said, _ = invoked(*arguments, "--json")
+    assert (status, json.loads(said)["counts"]["learned"]) == (0, 60)
+
+
+def test_codes_in_a_column_of_names_are_taken(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.csv", [{"zip": f"{n % 7:05}", "left": n % 3 == 0} for n in range(60)])
+    out = tmp_path / "trimtab.toml"
+    invoked("declare", str(file), "--label", "left", "--out", str(out))
+    out.write_text(out.read_text().replace('zip = {type = "number"}', 'zip = {type = "category"}'))
+    arguments = ("--manifest", str(out), "--data", str(file), "--label", "left", "--json")
+    status, said, _ = invoked("backtest", "a", *arguments)
+    assert (status, json.loads(said)["counts"]["learned"]) == (0, 60)
 
 
 def test_a_manifest_that_is_there_is_never_overwritten(tmp_path: Path) -> None:

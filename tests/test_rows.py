@@ -27,6 +27,9 @@ def test_each_kind_of_file_gives_the_same_rows(tmp_path: Path) -> None:
     [
         ("a.csv", "a,b\n1,2\n3\n", "line 3"),
         ("a.csv", "a,b\n1,2,3\n", "line 2"),
+        ("a.csv", "a;b\n1;2\n", "commas between the columns"),
+        ("a.csv", "a,b,a\n1,2,3\n", "more than one column of the name 'a'"),
+        ("a.csv", f"a,b\n1,{'x' * 200_000}\n", "field larger than field limit"),
         ("a.jsonl", '{"a": 1}\n[1]\n', "line 2 is no JSON object"),
         ("a.jsonl", '{"a": NaN}\n', "line 1 is no JSON object"),
         ("a.xls", "", r"\.csv, \.jsonl, \.ndjson and \.parquet"),
@@ -36,6 +39,24 @@ def test_what_cannot_be_read_is_named(name: str, text: str, told: str, tmp_path:
     (tmp_path / name).write_text(text)
     with pytest.raises(RowError, match=told):
         list(rows.read(tmp_path / name))
+
+
+def test_a_file_of_another_alphabet_is_refused_in_words(tmp_path: Path) -> None:
+    for encoding in ("latin-1", "utf-16"):
+        (tmp_path / "a.csv").write_text("n\u00e4me,b\n1,2\n", encoding=encoding)
+        with pytest.raises(RowError, match="UTF-8"):
+            list(rows.read(tmp_path / "a.csv"))
+
+
+def test_cells_of_a_column_of_names_stay_as_written(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("code,n\n01234,1\nTRUE,2\n,3\n")
+    assert list(rows.read(tmp_path / "a.csv", {"code"})) == [
+        {"code": "01234", "n": 1},
+        {"code": "TRUE", "n": 2},
+        {"code": None, "n": 3},
+    ]
+    parquet.write_table(pa.Table.from_pylist([{"code": 7}, {"code": None}]), tmp_path / "a.parquet")
+    assert list(rows.read(tmp_path / "a.parquet", {"code"})) == [{"code": "7"}, {"code": None}]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

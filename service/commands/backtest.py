@@ -25,7 +25,7 @@ from online.redis_log import RedisLog
 from online.specs import ModelSpec
 from service import manifest as declarations
 from service.commands import pictures
-from service.commands.data import count_of, rows_of
+from service.commands.data import count_of, named, rows_of
 from service.commands.output import CommandError, UsageError, finish, shown, table
 from service.commands.progress import Checkpoints, counted
 from service.manifest import ManifestError
@@ -74,7 +74,7 @@ def run(
         with _interruptible(checkpoints), _log_of(log) as entries, counted(total) as progress:
             result = backtest(
                 spec,
-                rows_of(data, label, at, spec.key, files.names(drop)),
+                rows_of(data, label, at, spec.key, files.names(drop), named(spec)),
                 entries,
                 delay=delay,
                 restart_at=restart_at,

@@ -2,7 +2,7 @@
 
 import csv
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from river import datasets
 from river.datasets.base import FileDataset, RemoteDataset
 
 from online.backtest import Row
+from online.specs import ModelSpec
 from service.commands.output import UsageError
 from service.outside import rows as files
 
@@ -24,12 +25,18 @@ _LABEL = "the label"
 
 
 def rows_of(
-    data: str, label: str | None, at: str | None, entity: str | None, drop: Sequence[str] = ()
+    data: str,
+    label: str | None,
+    at: str | None,
+    entity: str | None,
+    drop: Sequence[str] = (),
+    texts: Collection[str] = (),
 ) -> Iterator[Row]:
     """The rows of a file, or of a data set that River ships.
 
     A row that is an event has its key and its time beside its features. Of one that is a line of columns, ``entity``,
     the model's ``key``, names that of the key, and ``at`` that of the time; those to ``drop`` are left out.
+    ``texts`` are columns of names.
     """
     if data in _DATA_SETS:
         for features, y in _DATA_SETS[data]():
@@ -37,11 +44,16 @@ def rows_of(
         return
     if not Path(data).exists():
         raise UsageError(f"there is no file {data!r}, and River ships: {', '.join(_DATA_SETS)}")
-    for row in files.read(Path(data)):
+    for row in files.read(Path(data), texts):
         event = files.event(row, label, entity if entity in row else None, at, drop)
         if "label" not in event:
             raise UsageError(f"say which column of {data} holds the label, with --label: {', '.join(row)}")
         yield _row(event)
+
+
+def named(spec: ModelSpec) -> frozenset[str]:
+    """The columns that hold names, such as a postal code."""
+    return frozenset(name for name, feature in (spec.features or {}).items() if feature.type in files.NAMES)
 
 
 def _row(event: Mapping[str, Any]) -> Row:

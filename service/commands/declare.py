@@ -1,6 +1,8 @@
 """`trimtab declare`: a first declaration of a model, read off a file."""
 
 import itertools
+import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -36,7 +38,7 @@ def run(data: Path, label: str, name: str | None, drop: str, out: Path | None, a
 
 def _named(data: Path) -> str:
     """A model's name from a file's."""
-    return "".join(letter if letter.isalnum() else "-" for letter in data.stem.lower()).strip("-") or "model"
+    return "-".join(re.findall(r"[^\W_]+", data.stem.lower())) or "model"
 
 
 def _write(out: Path, text: str) -> None:
@@ -50,8 +52,10 @@ def _write(out: Path, text: str) -> None:
 
 
 def _say_what_next(at: Console, data: Path, found: Draft, manifest: Path) -> None:
-    drop = f" --drop {','.join(found.left_out)}" if found.left_out else ""
+    drop = f" --drop {shlex.quote(rows.listed(found.left_out))}" if found.left_out else ""
+    given = f"{shlex.quote(str(data))} --label {shlex.quote(found.label)}{drop}"
+    kept = shlex.quote(str(manifest))
     at.print(f"# read it, change what is wrong, keep it as {manifest}; then:")
-    at.print(f"#   trimtab backtest {found.model} --manifest {manifest} --data {data} --label {found.label}{drop}")
-    at.print(f"#   trimtab up --manifest {manifest}")
-    at.print(f"#   trimtab ingest {found.model} {data} --label {found.label}{drop}")
+    at.print(f"#   trimtab backtest {found.model} --manifest {kept} --data {given}")
+    at.print(f"#   trimtab up --manifest {kept}")
+    at.print(f"#   trimtab ingest {found.model} {given}")

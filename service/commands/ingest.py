@@ -3,7 +3,8 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ def run(
 ) -> int:
     """Send every row; a line that the service refuses is named and does not stop the others."""
     try:
-        result = asyncio.run(_send(model, _events(source, label, key, at, rows.names(drop)), url.rstrip("/")))
+        made = partial(_events, source, label, key, at, rows.names(drop))
+        result = asyncio.run(_send(model, made, url.rstrip("/")))
     except RowError as error:
         raise UsageError(str(error)) from None
     except ServiceError as error:
@@ -35,20 +37,22 @@ def run(
 
 
 def _events(
-    source: str, label: str | None, key: str | None, at: str | None, drop: Sequence[str]
+    source: str, label: str | None, key: str | None, at: str | None, drop: Sequence[str], texts: Collection[str]
 ) -> Iterator[Mapping[str, Any]]:
     # One id per row and run: a batch that is repeated because its answer was lost counts once.
     run = uuid.uuid4().hex[:12]
-    given = rows.lines(sys.stdin.buffer) if source == "-" else rows.read(Path(source))
+    given = rows.lines(sys.stdin.buffer) if source == "-" else rows.read(Path(source), texts)
     for number, row in enumerate(given):
         yield {"id": f"{run}-{number}", **rows.event(row, label, key, at, drop)}
 
 
-async def _send(model: str, events: Iterator[Mapping[str, Any]], url: str) -> dict[str, Any]:
+async def _send(model: str, made: Callable[[Collection[str]], Iterator[Mapping[str, Any]]], url: str) -> dict[str, Any]:
     client = Client(url, _PATIENCE_S, Stop())
     sent, accepted, rejected = 0, 0, []
     terminal = console()
     try:
+        declared = (await client.get(f"/v1/models/{model}"))["spec"].get("features") or {}
+        events = made({name for name, feature in declared.items() if feature.get("type") in rows.NAMES})
         while batch := list(islice(events, _BATCH)):
             answer = await client.post_lines(f"/v1/models/{model}/events", batch)
             accepted += answer["accepted"]

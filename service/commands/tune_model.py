@@ -12,7 +12,7 @@ from online.specs import ModelSpec
 from online.tune import TuneError, choices, tune
 from service import manifest as declarations
 from service.commands.backtest import declared
-from service.commands.data import rows_of
+from service.commands.data import named, rows_of
 from service.commands.output import CommandError, UsageError, console, finish, shown, table
 from service.manifest import ManifestError
 from service.outside import rows as files
@@ -85,7 +85,7 @@ def run(
     try:
         spec = declared(model, manifest or Path("trimtab.toml"))
         space = choices(_space(spec, search))
-        rows = list(rows_of(data, label, at, spec.key, files.names(drop)))
+        rows = list(rows_of(data, label, at, spec.key, files.names(drop), named(spec)))
         found = tune(spec, space, rows, trials=trials, held_out=held_out, seed=seed, told=told)
     except (ManifestError, RowError, TuneError) as error:
         raise UsageError(str(error)) from None

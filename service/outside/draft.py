@@ -19,6 +19,12 @@ CATEGORIES = 64
 LISTED = 5
 _WORDY = 3.0
 _UNIQUE = 0.95
+_MOSTLY = 0.9
+_WRITTEN: Mapping[re.Pattern[str], str] = {
+    re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?:[ T][\d:.]+)?"): "times? write them as 2026-01-31",
+    re.compile(r"\D{0,4}\d[\d.,]*\D{0,3}"): "numbers? write them plain, as 1234.5",
+}
+_YES_NO = frozenset({"yes", "no", "y", "n", "ja", "nein", "t", "f"})
 _NAMED_ID = re.compile(r"(?:^|[_\W])id$|Id$|^index$|^$")
 
 
@@ -130,10 +136,15 @@ def _task(labels: Sequence[Any]) -> tuple[str, str]:
     if any(isinstance(label, str) for label in different):
         if len(different) > max(CLASSES, len(labels) // 10):
             raise DraftError(f"the label has {len(different):,} different texts in {len(labels):,} rows: {shown}")
-        return "multiclass", f"{len(different)} classes: {shown}"
+        advice = "; written true and false it makes a binary model" if _is_yes_or_no(different) else ""
+        return "multiclass", f"{len(different)} classes: {shown}{advice}"
     if len(different) <= CLASSES and all(isinstance(label, int) for label in different):
         return "multiclass", f"{len(different)} whole numbers, taken for classes: {shown}"
     return "regression", f"numbers from {min(labels):g} to {max(labels):g}"
+
+
+def _is_yes_or_no(different: set[Any]) -> bool:
+    return len(different) == 2 and {str(one).lower() for one in different} <= _YES_NO
 
 
 def _column(name: str, cells: Sequence[Any]) -> Column:
@@ -142,9 +153,19 @@ def _column(name: str, cells: Sequence[Any]) -> Column:
     different = set(values)
     if len(different) < 2:
         return Column(name, None, f"always {_listed(different)}" if different else "always blank")
-    kind = next(kind for holds, kind in _KINDS if all(holds(value) for value in values))
     share = f", {max(blank, 0.001):.1%} blank" if blank else ""
+    numbers = [value for value in values if _is_number(value)]
+    if _MOSTLY * len(values) <= len(numbers) < len(values):
+        return _spoilt(name, values, numbers, share)
+    kind = next(kind for holds, kind in _KINDS if all(holds(value) for value in values))
     return kind(name, values, different, share)
+
+
+def _spoilt(name: str, values: Sequence[Any], numbers: Sequence[Any], blank: str) -> Column:
+    others = [value for value in values if not _is_number(value)]
+    found = _number(name, numbers, set(numbers), blank)
+    told = f"{len(others) / len(values):.1%} are none ({_listed(set(others))}): these rows are set aside, so blank them"
+    return Column(name, found.declared, f"{found.seen}; {told}")
 
 
 def _number(name: str, values: Sequence[Any], different: set[Any], blank: str) -> Column:
@@ -169,6 +190,10 @@ def _timestamp(name: str, values: Sequence[Any], different: set[Any], blank: str
     return Column(name, f'{{type = "timestamp"{optional}}}', f"{values[0]} ..{blank}")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _text(name: str, values: Sequence[Any], different: set[Any], blank: str) -> Column:
     words = [str(value) for value in values]
     filled = ', default = "missing"' if blank else ""
@@ -177,8 +202,16 @@ def _text(name: str, values: Sequence[Any], different: set[Any], blank: str) -> 
     if len(different) > max(LISTED, _UNIQUE * len(values)):
         return Column(name, None, "another text in each row")
     encoded = "" if len(different) <= CATEGORIES else ', encode = "hash"'
-    told = f"{len(different)} kinds: {_listed(different)}{blank}"
+    told = f"{len(different)} kinds: {_listed(different)}{blank}{_advice(words)}"
     return Column(name, f'{{type = "category"{encoded}{filled}}}', told)
+
+
+def _advice(words: Sequence[str]) -> str:
+    """What a person would write otherwise, where most words only look unlike a number or a time."""
+    for written, advice in _WRITTEN.items():
+        if sum(bool(written.fullmatch(word)) for word in words) >= _MOSTLY * len(words):
+            return f"; {advice}"
+    return ""
 
 
 def _is_moment(value: Any) -> bool:
@@ -192,7 +225,7 @@ def _is_moment(value: Any) -> bool:
 
 _KINDS: Sequence[tuple[Callable[[Any], bool], Callable[[str, Sequence[Any], set[Any], str], Column]]] = (
     (lambda value: isinstance(value, bool), _boolean),
-    (lambda value: isinstance(value, int | float) and not isinstance(value, bool), _number),
+    (_is_number, _number),
     (_is_moment, _timestamp),
     (lambda _: True, _text),
 )

@@ -1,8 +1,9 @@
 """Rows from outside: files (CSV, JSON lines, Parquet) and the data sets that River ships, one dict at a time."""
 
 import csv
+import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,22 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as parquet  # type: ignore[import-untyped]
 
+NAMES = frozenset({"category", "text"})
+"""Types of features whose cells are names, whatever they look like."""
+
 EVENT_FIELDS = frozenset({"id", "key", "at", "features", "label"})
-_BLANK = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
+_BLANK = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL"})
 
 
 class RowError(ValueError):
     """The rows cannot be read; the message names the file, the line and what is allowed."""
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
+def read(path: Path, texts: Collection[str] = ()) -> Iterator[dict[str, Any]]:
     """The rows of a file, by its ending.
+
+    Args:
+        texts: Columns that hold names, such as a postal code: their cells stay as written, digits or not.
 
     Raises:
         RowError: it is not there, of no known kind, or broken at a line that is named.
@@ -28,11 +35,11 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         raise RowError(f"there is no file {path}")
     match path.suffix.lower():
         case ".csv":
-            return _csv(path)
+            return _csv(path, texts)
         case ".jsonl" | ".ndjson":
-            return _json_lines(path)
+            return _named(_json_lines(path), texts)
         case ".parquet":
-            return _parquet(path)
+            return _named(_parquet(path), texts)
         case other:
             raise RowError(f"{path} ends in {other!r}: .csv, .jsonl, .ndjson and .parquet can be read")
 
@@ -50,10 +57,22 @@ def lines(source: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 def names(given: str) -> tuple[str, ...]:
     """Names of columns as a command takes them.
 
-    >>> names("id, name")
-    ('id', 'name')
+    >>> names('id, name,"total, EUR"')
+    ('id', 'name', 'total, EUR')
     """
-    return tuple(name.strip() for name in given.split(",") if name.strip())
+    listed = next(csv.reader([given], skipinitialspace=True), [])
+    return tuple(name.strip() for name in listed if name.strip())
+
+
+def listed(columns: Iterable[str]) -> str:
+    """The text that `names` reads.
+
+    >>> listed(("id", "total, EUR"))
+    'id,"total, EUR"'
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(columns)
+    return text.getvalue()
 
 
 def event(
@@ -116,13 +135,43 @@ def _plain(value: Any) -> Any:
     return moment("", value) if isinstance(value, datetime) else value
 
 
-def _csv(path: Path) -> Iterator[dict[str, Any]]:
+def _csv(path: Path, texts: Collection[str]) -> Iterator[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
-        for row in reader:
-            if None in row or None in row.values():
-                raise RowError(f"{path} line {reader.line_num} does not have the columns of the first line")
-            yield {name: _cell(text) for name, text in row.items()}
+        try:
+            _require_columns(path, reader.fieldnames or ())
+            yield from _cells(path, reader, texts)
+        except UnicodeDecodeError:
+            raise RowError(f"{path} is not written in UTF-8: save it as CSV in UTF-8") from None
+        except csv.Error as error:
+            raise RowError(f"{path} line {reader.line_num}: {error}") from None
+
+
+def _require_columns(path: Path, names: Sequence[str]) -> None:
+    """Refuse a first line that names no columns, or one twice. Raises `RowError`."""
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise RowError(f"{path} has one column, {names[0]!r}: save it with commas between the columns")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RowError(f"{path} has more than one column of the name {', '.join(map(repr, twice))}")
+
+
+def _cells(path: Path, reader: "csv.DictReader[str]", texts: Collection[str]) -> Iterator[dict[str, Any]]:
+    for row in reader:
+        if None in row or None in row.values():
+            raise RowError(f"{path} line {reader.line_num} does not have the columns of the first line")
+        yield {name: _text(text) if name in texts else _cell(text) for name, text in row.items()}
+
+
+def _text(text: str) -> str | None:
+    text = text.strip()
+    return None if text in _BLANK else text
+
+
+def _named(rows: Iterator[dict[str, Any]], texts: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Rows whose numbers are names in these columns."""
+    for row in rows:
+        codes = {name: str(row[name]) for name in texts if type(row.get(name)) in (int, float)}
+        yield {**row, **codes} if codes else row
 
 
 def _cell(text: str) -> bool | int | float | str | None:
