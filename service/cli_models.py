@@ -17,12 +17,13 @@ def declare(
     data: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, JSON lines or Parquet.")],
     label: Annotated[str, typer.Option(help="Column that is to be predicted.")],
     name: Annotated[str | None, typer.Option(help="Name of the model; the file's if left out.")] = None,
+    at: Annotated[str | None, typer.Option(help="Column that holds the event time: it becomes no feature.")] = None,
     drop: Drop = "",
     out: Annotated[Path | None, typer.Option(help="Write the manifest here, not on stdout.")] = None,
     json: Json = False,
 ) -> None:
     """Draft the declaration of a model from a file's columns."""
-    do("declare", data=data, label=label, name=name, drop=drop, out=out, as_json=json)
+    do("declare", data=data, label=label, name=name, at=at, drop=drop, out=out, as_json=json)
 
 
 @models.command()

@@ -149,6 +149,18 @@ def test_lines_to_go_on_with_can_be_pasted_as_they_stand(tmp_path: Path) -> None
     assert (status, json.loads(said)["counts"]["learned"]) == (0, 60)
 
 
+def test_a_column_of_times_is_no_feature_and_is_named_in_what_follows(tmp_path: Path) -> None:
+    file, out = written(tmp_path / "a.csv", customers(60)), tmp_path / "trimtab.toml"
+    status, _, remarks = invoked("declare", str(file), "--label", "left", "--at", "joined", "--out", str(out))
+    assert status == 0
+    assert "joined" not in (manifest.load(out).models["a"].features or {})
+    line = next(line for line in remarks.splitlines() if "backtest" in line)
+    status, said, _ = invoked(*shlex.split(line.lstrip("# "))[1:], "--json")
+    assert (status, json.loads(said)["counts"]["learned"]) == (0, 60)
+    status, _, remarks = invoked("declare", str(file), "--label", "left", "--at", "nothing")
+    assert (status, "no column 'nothing'" in remarks) == (2, True)
+
+
 def test_codes_in_a_column_of_names_are_taken(tmp_path: Path) -> None:
     file = written(tmp_path / "a.csv", [{"zip": f"{n % 7:05}", "left": n % 3 == 0} for n in range(60)])
     out = tmp_path / "trimtab.toml"

@@ -19,10 +19,11 @@ ROWS = 10_000
 """So many rows are looked at, from the first."""
 
 
-def run(data: Path, label: str, name: str | None, drop: str, out: Path | None, as_json: bool) -> None:
+def run(data: Path, label: str, name: str | None, at: str | None, drop: str, out: Path | None, as_json: bool) -> None:
     """Write what the file asks for, to be read, changed and played."""
     try:
-        found = draft(name or _named(data), label, list(itertools.islice(rows.read(data), ROWS)), rows.names(drop))
+        given = list(itertools.islice(rows.read(data), ROWS))
+        found = draft(name or _named(data), label, given, rows.names(drop), at)
         # What is drafted must hold: a name or a text that the manifest refuses is said here, not later.
         declarations.parse(tomllib.loads(found.toml))
     except (RowError, DraftError) as error:
@@ -53,7 +54,8 @@ def _write(out: Path, text: str) -> None:
 
 def _say_what_next(at: Console, data: Path, found: Draft, manifest: Path) -> None:
     drop = f" --drop {shlex.quote(rows.listed(found.left_out))}" if found.left_out else ""
-    given = f"{shlex.quote(str(data))} --label {shlex.quote(found.label)}{drop}"
+    at_column = f" --at {shlex.quote(found.at)}" if found.at else ""
+    given = f"{shlex.quote(str(data))} --label {shlex.quote(found.label)}{at_column}{drop}"
     kept = shlex.quote(str(manifest))
     at.print(f"# read it, change what is wrong, keep it as {manifest}; then:")
     at.print(f"#   trimtab backtest {found.model} --manifest {kept} --data {given}")

@@ -50,11 +50,12 @@ class Draft:
     task: str
     reason: str
     columns: Sequence[Column]
+    at: str | None = None
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """The columns that are no features, for ``--drop``."""
-        return tuple(column.name for column in self.columns if column.declared is None)
+        return tuple(column.name for column in self.columns if column.declared is None and column.name != self.at)
 
     @property
     def toml(self) -> str:
@@ -96,12 +97,15 @@ _PIPELINES: Mapping[str, tuple[str, str]] = {
 }
 
 
-def draft(model: str, label: str, rows: Sequence[Mapping[str, Any]], drop: Sequence[str] = ()) -> Draft:
+def draft(
+    model: str, label: str, rows: Sequence[Mapping[str, Any]], drop: Sequence[str] = (), at: str | None = None
+) -> Draft:
     """What these rows ask for.
 
     Args:
         rows: Rows as `service.outside.rows` reads them: a blank cell is ``None``.
         drop: Columns that are no features, whatever is in them.
+        at: The column that holds the time of each row, which is no feature either.
 
     Raises:
         DraftError: There are no rows, no such columns, or no label to learn.
@@ -112,18 +116,20 @@ def draft(model: str, label: str, rows: Sequence[Mapping[str, Any]], drop: Seque
     """
     if not rows:
         raise DraftError("there are no rows")
-    for name in (label, *drop):
+    for name in (label, *drop, *([at] if at else ())):
         if name not in rows[0]:
             raise DraftError(f"there is no column {name!r}; there are: {', '.join(rows[0])}")
     task, reason = _task([row[label] for row in rows if row.get(label) is not None])
     columns = [
-        Column(name, None, "as asked for") if name in drop else _column(name, [row.get(name) for row in rows])
+        Column(name, None, "the time of each row" if name == at else "as asked for")
+        if name == at or name in drop
+        else _column(name, [row.get(name) for row in rows])
         for name in rows[0]
         if name != label
     ]
     if all(column.declared is None for column in columns):
         raise DraftError("no column but the label tells anything: every other is constant, or another in each row")
-    return Draft(model, label, task, reason, columns)
+    return Draft(model, label, task, reason, columns, at)
 
 
 def _task(labels: Sequence[Any]) -> tuple[str, str]:
