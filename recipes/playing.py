@@ -86,6 +86,7 @@ class Run:
     parts: dict[str, list[Part]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     guests: dict[str, list[str]] = field(default_factory=dict)
+    _new_figures: list[Figure] = field(default_factory=list)
     _since: float = field(default_factory=process_time)
 
     @cached_property
@@ -120,8 +121,11 @@ class Run:
     def _clock(self) -> None:
         now = process_time()
         if self.parts:
-            self.seconds[next(reversed(self.parts))] = now - self._since
-        self._since = now
+            last = next(reversed(self.parts))
+            self.seconds[last] = now - self._since
+            if not self.parts[last] and self._new_figures:
+                self.show(Table(HEAD, [one.cells for one in self._new_figures]))
+        self._since, self._new_figures = now, []
 
     def say(self, text: str) -> None:
         """A paragraph of the report, and a line on the terminal."""
@@ -135,6 +139,7 @@ class Run:
     def figure(self, name: str, value: float, baseline: Beside | None = None, best: Beside | None = None) -> None:
         """One of the figures that the recipe ends with."""
         self.figures.append(Figure(name, value, baseline, best))
+        self._new_figures.append(self.figures[-1])
         beside = ", ".join(f"{who} {number(reached, 3)}" for who, reached in filter(None, (baseline, best)))
         self.tell(f"  {name}: {number(value, 3)}" + (f" ({beside})" if beside else ""))
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from recipes import catalogue
 from recipes.measures import calibration_error, flagged
-from recipes.playing import STAGES, Figure, Run
+from recipes.playing import HEAD, STAGES, Figure, Run, Table
 from service.cli import app
 
 RECIPES = sorted(catalogue.recipes())
@@ -108,6 +108,15 @@ def test_some_dirty_rows_are_set_aside_and_named(name: str, tmp_path: Path) -> N
     assert "nobody_knows_this" in told
 
 
+@pytest.mark.parametrize("name", ["fraud", "maintenance"])
+def test_what_only_the_recipe_can_know_is_not_believed_of_a_file(name: str, tmp_path: Path) -> None:
+    rows = [{**row, "chance": "many"} for row in sample(name)]
+    run = Run(name, catalogue.recipes()[name].folder, print, written(tmp_path / "mine.csv", rows))
+    run.stage(STAGES[0])
+    module: Any = catalogue.recipes()[name].module
+    assert module.collected(run).chance is None
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_whole(name: str, tmp_path: Path) -> None:
     recipe = catalogue.recipes()[name]
@@ -138,6 +147,18 @@ def test_stages_are_played_in_their_order_and_none_is_left_out(tmp_path: Path) -
         run.stage(STAGES[2])
     with pytest.raises(ValueError, match="leaves out the stage 'features'"):
         run.finish()
+
+
+def test_a_stage_that_says_nothing_shows_its_figures(tmp_path: Path) -> None:
+    run = Run("one", tmp_path, lambda _: None)
+    run.stage(STAGES[0])
+    run.figure("area", 0.8, ("by luck", 0.5))
+    run.stage(STAGES[1])
+    run.say("words")
+    run.figure("width", 1.0)
+    run.stage(STAGES[2])
+    assert run.parts[STAGES[0]] == [Table(HEAD, [("area", "0.8", "0.5 (by luck)", "")])]
+    assert run.parts[STAGES[1]] == ["words"]
 
 
 def test_a_figure_stands_beside_its_baseline_and_the_best_possible() -> None:

@@ -105,7 +105,7 @@ def collected(run: Run) -> Payments:
     at = np.array([case.beside["at"] for case in cases])
     if at[-1] - at[0] < FEWEST_DAYS * DAY:
         raise DirtyError(f"{run.source} covers {(at[-1] - at[0]) / DAY:.0f} days: give {FEWEST_DAYS} days at least")
-    chance = np.array([case.beside.get("chance", np.nan) for case in cases], float)
+    chance = None if run.data else np.array([case.beside["chance"] for case in cases], float)
     rng = np.random.default_rng([run.seed, 1])
     labelled = rng.random(len(cases)) < np.where(fraud, REPORTED, SAMPLED)
     run.say(f"{fraud.mean():.2%} are fraud; {labelled.mean():.1%} get a label, five days late")
@@ -115,7 +115,7 @@ def collected(run: Run) -> Payments:
         np.array([case.beside["amount"] for case in cases]),
         ((at - at[0]) // DAY).astype(int),
         labelled,
-        None if np.isnan(chance).any() else chance,
+        chance,
     )
 
 

@@ -114,9 +114,9 @@ def collected(run: Run) -> Log:
     if day[-1] < FEWEST:
         raise DirtyError(f"{run.source} covers {day[-1]:.0f} days: give {FEWEST} at least")
     fails = np.array([case.label for case in cases], bool)
-    chance = np.array([case.beside.get("chance", np.nan) for case in cases], float)
+    chance = None if run.data else np.array([case.beside["chance"] for case in cases], float)
     run.say(f"{len({case.beside['machine'] for case in cases})} machines; {fails.mean():.1%} fail within {AHEAD} days")
-    return Log(cases, day, fails, None if np.isnan(chance).any() else chance)
+    return Log(cases, day, fails, chance)
 
 
 def streamed(spec: ModelSpec, log: Log) -> tuple[Stream, Array]:
