@@ -63,6 +63,12 @@ def test_an_end_never_moves_later_and_of_an_unknown_key_changes_nothing():
     assert ring.after(Ended("k9", 1.0, 1.0, "eve", "")) == ring
 
 
+def test_a_key_that_is_issued_once_more_behind_its_end_stays_ended():
+    ring = Keyring.of([issued(), Ended("k1", 5.0, 1.0, "ana", "lost"), issued()])
+    with pytest.raises(DeniedError, match="expired or was revoked"):
+        ring.admit(token("k1", SECRET), "decide", None, 6.0)
+
+
 def test_while_a_key_is_rotated_both_are_good():
     events = [issued("old"), issued("new"), Ended("old", 100.0, 1.0, "ana", "rotated")]
     ring = Keyring.of(events)

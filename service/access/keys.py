@@ -110,9 +110,12 @@ class Keyring:
         return ring
 
     def after(self, event: KeyEvent) -> "Keyring":
-        """The keys after one more event; an end never comes later than one that was set before."""
+        """The keys after one more event; an end never comes later than one that was set before.
+
+        A key is issued once: the same event put behind its end, by who can write into the store, brings nothing back.
+        """
         if isinstance(event, Issued):
-            return Keyring(self.keys | {event.key: event})
+            return self if event.key in self.keys else Keyring(self.keys | {event.key: event})
         if (old := self.keys.get(event.key)) is None:
             return self
         expires = event.expires if old.expires is None else min(old.expires, event.expires)
