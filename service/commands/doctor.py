@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import ssl
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -103,8 +104,13 @@ def _extras() -> Finding:
 def _service(named: str | None) -> Finding:
     url = named or _USUAL
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/health/ready", timeout=2.0, trust_env=False)
-    except (httpx.TransportError, httpx.InvalidURL):
+        # Python's own context believes what SSL_CERT_FILE names, as that of the other commands does.
+        trusted = ssl.create_default_context()
+        answer = httpx.get(f"{url.rstrip('/')}/health/ready", timeout=2.0, trust_env=False, verify=trusted)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            text = f"the certificate of {url} is not trusted here: for one of your own set SSL_CERT_FILE to its file"
+            return Finding("service", False, text)
         return Finding("service", named is None, f"nothing answers at {url}: `trimtab up` starts a service")
     return Finding("service", answer.is_success, f"{url} answers {answer.status_code} {answer.text[:200]}")
 
