@@ -1,5 +1,8 @@
 """The Kubernetes files refer to what exists: commands, settings, routes, labels, volumes, each other."""
 
+import os
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.processes.pulse import Pulse
 from service.settings import Settings
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
@@ -94,6 +98,23 @@ def test_the_probes_ask_addresses_that_the_service_answers(service) -> None:
     for path in asked:
         assert service.client.get(path).is_success, path
     assert asked == {"/health/live", "/health/ready"}
+
+
+@pytest.mark.parametrize(("name", "file"), [("learner", "learner-0.alive"), ("adapter", "adapter.alive")])
+def test_a_process_without_a_port_is_started_again_when_it_stands_still(name: str, file: str, tmp_path: Path) -> None:
+    def succeeds(probe: str) -> bool:
+        words = container(name)[probe]["exec"]["command"]
+        command = [word.replace("/data", str(tmp_path)) for word in words]
+        return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+    assert not succeeds("startupProbe")
+    assert not succeeds("livenessProbe")
+    Pulse(tmp_path / file)()
+    assert succeeds("startupProbe")
+    assert succeeds("livenessProbe")
+    stood_still = time.time() - 3600
+    os.utime(tmp_path / file, (stood_still, stood_still))
+    assert not succeeds("livenessProbe")
 
 
 def test_the_api_is_scaled_and_never_drained_to_nothing() -> None:

@@ -87,6 +87,10 @@ def works(machine: Machine, key: str) -> None:
     assert [check for check in checks if not check["ok"]] == [], "this Redis keeps what it acknowledges"
     assert status(f"{machine.url('api-1')}/metrics") == 401
     assert status(f"{machine.url('api-1')}/metrics", key) == 200
+    learners = [replica for replica in machine.running if replica.startswith("learner")]
+    for alive in (*(f"{replica}/learner-0.alive" for replica in learners), "adapter/adapter.alive"):
+        begun = (machine.folder / alive).stat().st_mtime
+        assert eventually(lambda alive=alive, begun=begun: (machine.folder / alive).stat().st_mtime > begun, 30), alive
     kinds = {"api", "learner", "adapter"}
     assert eventually(
         lambda: kinds <= {one["process"].split("-")[0] for one in ask("api-1", "GET", "/v1/system")["processes"]}

@@ -26,6 +26,7 @@ from service.deciding.points import Point
 from service.ending import leave_soon
 from service.manifest import Manifest, load
 from service.processes.followers import Follower, Means
+from service.processes.pulse import Pulse
 from service.processes.rebuild import ModelMake, Rebuild
 from service.processes.slots import take_slot
 from service.settings import ARCHIVE, Settings
@@ -249,7 +250,8 @@ def run(settings: Settings) -> None:
     log, blob = RedisLog(client, window=settings.window), RedisBlob(client)
     secret = settings.secret.get_secret_value().encode()
     # The same name after a restart takes its partitions back at once; another slot, or machine, is another rival.
-    owner = f"{NAME}-{take_slot(settings.data, NAME)}@{socket.gethostname()}"
+    slot = f"{NAME}-{take_slot(settings.data, NAME)}"
+    owner = f"{slot}@{socket.gethostname()}"
     archive = Archive(settings.data / ARCHIVE)
 
     def hire(partition: Partition, make: Make) -> Worker:
@@ -257,7 +259,7 @@ def run(settings: Settings) -> None:
 
     roster = Roster(Declarations(log, manifest), hire, log, blob, secret, archive)
     roster()
-    watch = Watch(log, blob, roster.workers)
+    watch, pulse = Watch(log, blob, roster.workers), Pulse(settings.data / f"{slot}.alive")
 
     def make_log() -> Log:
         return RedisLog(connect(settings.redis or "", password), window=settings.window)
@@ -266,6 +268,7 @@ def run(settings: Settings) -> None:
     followers = [Follower(source, means).start() for source in manifest.sources.values()]
 
     def stopping() -> bool:
+        pulse()
         roster()
         watch()
         return stop.is_set()

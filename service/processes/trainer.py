@@ -39,6 +39,7 @@ from service.ending import leave_soon
 from service.manifest import Manifest, load
 from service.processes.carrying import RETRAIN
 from service.processes.loop import Loops, Shared
+from service.processes.pulse import Pulse
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -347,12 +348,18 @@ def run(settings: Settings) -> None:
     client = connect(settings.redis or "", password)
     log = RedisLog(client, window=settings.window)
     secret = settings.secret.get_secret_value().encode()
+    pulse = Pulse(settings.data / f"{NAME}.alive")
+
+    def stopping() -> bool:
+        pulse()
+        return stop.is_set()
+
     adapter = Adapter(
         log,
         RedisBlob(client),
         manifest,
         settings.data / "training",
-        stop.is_set,
+        stopping,
         secret=secret,
         keep=partial(keep, folder=settings.data / LINEAGE),
     )
@@ -364,7 +371,7 @@ def run(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, asked)
-    while not stop.is_set():
+    while not stopping():
         try:
             busy = adapter.turn()
         except LogUnavailable as error:
