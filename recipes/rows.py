@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from online.events import Scalar
 from online.features import Feature, FeatureError, Schema
 from online.specs import ModelSpec
@@ -13,6 +15,9 @@ Cells = Mapping[str, Any]
 
 _SHOWN = 5
 _MOST_REFUSED = 0.5
+_APART = 365 * 86_400.0
+"""Seconds without a row between times that belong together, at most: a date of 1970 is a mistake, not a history."""
+
 _TEXTS = ("text", "category")
 _TIME = Feature("at", "timestamp", required=True)
 
@@ -56,6 +61,7 @@ class Sheet:
         prepare: makes columns of others, row by row; raises `DirtyError` for cells that it cannot take.
         derived: features that `prepare` makes, and that no file has.
         least: how many rows must be left.
+        time: the column beside that holds the time; rows of which it is far from most are set aside.
     """
 
     label: Label
@@ -63,6 +69,7 @@ class Sheet:
     prepare: Callable[[Cells], Cells] = dict
     derived: Sequence[str] = ()
     least: int = 200
+    time: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,7 @@ def cases(rows: Iterable[Cells], name: str, spec: ModelSpec, sheet: Sheet) -> Ca
     features = {known: one for known, one in (spec.features or {}).items() if one.past is None}
     schema = Schema(spec.features)
     taken: list[Case] = []
+    lines: list[int] = []
     refused = 0
     reasons: list[str] = []
     unused: tuple[str, ...] = ()
@@ -110,14 +118,42 @@ def cases(rows: Iterable[Cells], name: str, spec: ModelSpec, sheet: Sheet) -> Ca
             unused = _columns(row, name, features, sheet)
         try:
             taken.append(_case(sheet.prepare(row), features, schema, sheet))
+            lines.append(line)
         except (FeatureError, DirtyError) as error:
             refused += 1
             if len(reasons) < _SHOWN:
                 reasons.append(f"row {line}: {error}")
+    if sheet.time and taken:
+        taken, away = _near(taken, lines, sheet.time)
+        refused, reasons = refused + len(away), [*reasons, *away][:_SHOWN]
     require_enough(name, len(taken), refused, reasons, sheet.least)
     if sheet.label.meaning is not None and len({case.label for case in taken}) < 2:
         raise DirtyError(f"all rows of {name} have the label {taken[0].label!r}: there is nothing to tell apart")
     return Cases(taken, refused, reasons, unused)
+
+
+def together(times: Sequence[float]) -> list[bool]:
+    """Which times belong to the largest part without a gap of a year.
+
+    >>> together([1.7e9, 0.0, 1.7e9 + 5])
+    [True, False, True]
+    """
+    found = np.asarray(times, float)
+    order = np.argsort(found, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(found[order]) > _APART) + 1)
+    near = np.zeros(len(found), bool)
+    near[max(parts, key=len)] = True
+    return [bool(one) for one in near]
+
+
+def _near(taken: Sequence[Case], lines: Sequence[int], column: str) -> tuple[list[Case], list[str]]:
+    """The cases whose time is near most others, and what is said of each of the rest."""
+    near = together([case.beside[column] for case in taken])
+    told = "is more than a year from the rows of most"
+    return (
+        [case for case, one in zip(taken, near, strict=True) if one],
+        [f"row {line}: the time {column!r} {told}" for line, one in zip(lines, near, strict=True) if not one],
+    )
 
 
 def require_enough(name: str, taken: int, refused: int, reasons: Sequence[str], least: int) -> None:

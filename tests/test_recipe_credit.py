@@ -14,7 +14,7 @@ from recipes.credit.lending import NAMED, TERMS, WORDS, Economics, letter, reaso
 from recipes.credit.loans import PROTECTED
 from recipes.playing import STAGES, Run
 from recipes.reasons import contributions, log_odds, typical
-from recipes.rows import Case
+from recipes.rows import Case, DirtyError
 from recipes.stream import Stream
 
 
@@ -106,3 +106,12 @@ def test_a_file_without_the_protected_columns_plays_and_says_what_is_missing(tmp
     recipe.play(run)
     run.finish()
     assert any("fairness needs the columns Age and Marital" in line for line in said)
+
+
+def test_groups_may_be_blank_or_named_by_digits_and_an_age_is_a_number() -> None:
+    module = catalogue.recipes()["credit"].module
+    row = next(iter(module.sample()))
+    assert module.prepared({**row, "Marital": None, "Age": None})["Marital"] == "not given"
+    assert module.prepared({**row, "Marital": 2})["Marital"] == "2"
+    with pytest.raises(DirtyError, match="'Age' is 'old'"):
+        module.prepared({**row, "Age": "old"})

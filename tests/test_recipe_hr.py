@@ -1,6 +1,7 @@
 """The HR recipe: protected columns are out, the budget is kept, and a bandit learns which conversation helps."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,3 +95,11 @@ def test_each_conversation_is_the_best_for_somebody() -> None:
 def test_groups_with_too_few_leavers_have_no_gap(module: Any) -> None:
     few = np.array([True, False, True, False])
     assert np.isnan(module.gap(["a", "a", "b", "b"], few, few))
+
+
+def test_a_group_that_is_not_given_is_one_of_its_own(module: Any, run: Run) -> None:
+    rows = [{**row, "MaritalStatus": None, "Gender": 7} for row in list(module.sample())[:20]]
+    spec = run.manifest.models["attrition"]
+    (case, *_) = cases(rows, "mine", spec, replace(module.SHEET, least=1)).taken
+    assert (case.beside["MaritalStatus"], case.beside["Gender"]) == ("not given", "7")
+    assert Stream(module.spec_with_all(spec)).chance(module.let_in([case])[0]) == 0.5

@@ -108,6 +108,21 @@ def test_some_dirty_rows_are_set_aside_and_named(name: str, tmp_path: Path) -> N
     assert "nobody_knows_this" in told
 
 
+@pytest.mark.parametrize(
+    ("name", "column"), [("fraud", "at"), ("maintenance", "day"), ("support", "at"), ("supply-chain", "day")]
+)
+def test_a_time_that_is_a_slip_is_set_aside(name: str, column: str, tmp_path: Path) -> None:
+    rows = sample(name)
+    rows[7][column], rows[40][column] = 0, "2226-01-01"
+    said: list[str] = []
+    run = Run(name, catalogue.recipes()[name].folder, said.append, written(tmp_path / "mine.csv", rows))
+    run.stage(STAGES[0])
+    module: Any = catalogue.recipes()[name].module
+    assert len(module.collect(run)) == len(rows) - 2
+    assert "row 8: the time" in " ".join(said)
+    assert "row 41: the time" in " ".join(said)
+
+
 @pytest.mark.parametrize("name", ["fraud", "maintenance"])
 def test_what_only_the_recipe_can_know_is_not_believed_of_a_file(name: str, tmp_path: Path) -> None:
     rows = [{**row, "chance": "many"} for row in sample(name)]

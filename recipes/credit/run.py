@@ -62,6 +62,7 @@ def prepared(row: Cells) -> Cells:
     income = row.get("Income")
     return {
         **row,
+        **protected(row),
         "seniority": math.log1p(amount("Seniority", row.get("Seniority"), 0.0)),
         "months": months,
         "amount": math.log(lent),
@@ -75,6 +76,16 @@ def prepared(row: Cells) -> Cells:
         "home": row.get("Home"),
         "job": row.get("Job"),
     }
+
+
+def protected(row: Cells) -> Cells:
+    """The columns that groups are made of, where the row has them. Raises `DirtyError`."""
+    age, kept = row.get("Age"), {name: row[name] for name in PROTECTED if name in row}
+    if age is not None:
+        kept["Age"] = amount("Age", age, 0.0, 120.0)
+    if "Marital" in kept:
+        kept["Marital"] = "not given" if kept["Marital"] is None else str(kept["Marital"])
+    return kept
 
 
 def digits(column: str, cell: object) -> float | None:

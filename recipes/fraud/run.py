@@ -41,7 +41,7 @@ def prepared(row: Cells) -> Cells:
     return {**row, "digits": digits, "at": moment("at", row.get("at"))}
 
 
-SHEET = Sheet(Label("fraud", YES_NO), {"amount": True, "at": True, "chance": False}, prepared, ("digits",))
+SHEET = Sheet(Label("fraud", YES_NO), {"amount": True, "at": True, "chance": False}, prepared, ("digits",), time="at")
 
 
 @dataclass(frozen=True)

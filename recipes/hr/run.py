@@ -47,7 +47,12 @@ OTHERS: Mapping[str, list[Mapping[str, Any]]] = {
 def prepared(row: Cells) -> Cells:
     """Overtime as a boolean; the age must be a number, for the groups that are compared."""
     over = row.get("OverTime")
-    return {**row, "Age": amount("Age", row.get("Age"), 0.0, 120.0), "OverTime": YES_NO.get(str(over).lower(), over)}
+    return {
+        **row,
+        "Age": amount("Age", row.get("Age"), 0.0, 120.0),
+        **{name: "not given" if row.get(name) is None else str(row[name]) for name in PROTECTED[1:]},
+        "OverTime": YES_NO.get(str(over).lower(), over),
+    }
 
 
 SHEET = Sheet(Label("Attrition", YES_NO), dict.fromkeys(PROTECTED, True), prepared)

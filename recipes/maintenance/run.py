@@ -51,6 +51,7 @@ SHEET = Sheet(
     Label("fails", YES_NO),
     {"day": True, "machine": True, "chance": False},
     lambda row: {**row, "day": moment("day", row.get("day"))},
+    time="day",
 )
 
 

@@ -51,7 +51,7 @@ def prepared(row: Cells) -> Cells:
     return {**row, "day": day, "sku": str(row["sku"]), "weekday": SEEN[int(day // DAY + 3) % 7]}
 
 
-SHEET = Sheet(Label("sold"), {"day": True, "sku": True}, prepared, ("weekday",))
+SHEET = Sheet(Label("sold"), {"day": True, "sku": True}, prepared, ("weekday",), time="day")
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def prepared(row: Cells) -> Cells:
     return {**row, "topic": topic, "at": moment("at", row.get("at"))}
 
 
-SHEET = Sheet(Label("urgent", YES_NO), {"at": True, "topic": True, "posterior": False}, prepared)
+SHEET = Sheet(Label("urgent", YES_NO), {"at": True, "topic": True, "posterior": False}, prepared, time="at")
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,8 @@ def against(
 
 def half(tickets: Tickets, saved: Array) -> str:
     """A mean over the days after the first ones, with its interval."""
-    days = np.array([saved[tickets.day == day].mean() for day in range(WARM_UP, int(tickets.day[-1]))])
+    whole = [day for day in np.unique(tickets.day).tolist() if WARM_UP <= day < tickets.day[-1]]
+    days = np.array([saved[tickets.day == day].mean() for day in whole])
     return f"{days.mean():.2f} ± {half_width(days):.2f}"
 
 
