@@ -124,6 +124,16 @@ def test_a_number_that_some_cells_spoil_stays_one_and_the_spoilt_are_named() -> 
     assert "5.0% are none (unknown): these rows are set aside" in found.seen
 
 
+def test_a_column_that_is_filled_when_the_label_is_known_is_suspected() -> None:
+    rows = [
+        {"ended": f"2026-01-{n % 28 + 1:02}" if n % 3 == 0 else None, "age": n % 50 or None, "left": n % 3 == 0}
+        for n in range(100)
+    ]
+    ended, age = draft("m", "left", rows).columns
+    assert "known only after it?" in ended.seen
+    assert "known only after it?" not in age.seen
+
+
 @pytest.mark.parametrize(
     ("written", "advice"), [("€{n}.50", "numbers?"), ("{n}%", "numbers?"), ("{n}/01/2026 10:30", "times?")]
 )

@@ -6,7 +6,7 @@ It is a draft for a person to read and change: every guess stands beside what it
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -120,10 +120,11 @@ def draft(
         if name not in rows[0]:
             raise DraftError(f"there is no column {name!r}; there are: {', '.join(rows[0])}")
     task, reason = _task([row[label] for row in rows if row.get(label) is not None])
+    labels = [row.get(label) for row in rows]
     columns = [
         Column(name, None, "the time of each row" if name == at else "as asked for")
         if name == at or name in drop
-        else _column(name, [row.get(name) for row in rows])
+        else _suspected(_column(name, [row.get(name) for row in rows]), [row.get(name) for row in rows], labels)
         for name in rows[0]
         if name != label
     ]
@@ -165,6 +166,18 @@ def _column(name: str, cells: Sequence[Any]) -> Column:
         return _spoilt(name, values, numbers, share)
     kind = next(kind for holds, kind in _KINDS if all(holds(value) for value in values))
     return kind(name, values, different, share)
+
+
+def _suspected(column: Column, cells: Sequence[Any], labels: Sequence[Any]) -> Column:
+    """The column with a warning, where its blank cells nearly tell the label."""
+    known = {label for label in labels if label is not None}
+    if column.declared is None or len(known) > CLASSES or None not in cells:
+        return column
+    blanks = [[cell is None for cell, other in zip(cells, labels, strict=True) if other == label] for label in known]
+    shares = [sum(blank) / len(blank) for blank in blanks]
+    if max(shares) - min(shares) < _MOSTLY:
+        return column
+    return replace(column, seen=f"{column.seen}; blank or not as the label is: known only after it? then --drop it")
 
 
 def _spoilt(name: str, values: Sequence[Any], numbers: Sequence[Any], blank: str) -> Column:
