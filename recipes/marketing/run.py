@@ -215,16 +215,14 @@ def drawn(run: Run, prices: Array, cases: Sequence[Case], found: Mapping[str, fl
 
 
 def watch(run: Run, spec: ModelSpec, cases: Sequence[Case]) -> None:
-    """A drill: in the last third, everything costs a third more."""
+    """A drill: in the last third, everything costs 30 % more."""
     begin = len(cases) * 2 // 3
     stream = Stream(spec)
     for i, case in enumerate(cases):
         dearer = {name: float(case.features[name]) * (1.3 if i >= begin else 1.0) for name in ("price", "others")}  # type: ignore[arg-type]
         stream.show(replace(case, features={**case.features, **dearer}), label=case.label)
     after = [alarm.cases - begin for alarm in stream.alarms if alarm.cases > begin]
-    run.figure(
-        "drill, all prices a third higher: purchases until the alarm", float(after[0]) if after else float("nan")
-    )
+    run.figure("drill, all prices 30 % higher: purchases until the alarm", float(after[0]) if after else float("nan"))
     run.figure("false alarms before", float(sum(alarm.cases <= begin for alarm in stream.alarms)))
     late = [f"{alarm.name} after {alarm.cases:,}" for alarm in stream.alarms]
     run.say(f"alarms: {', '.join(late) or 'none'}")
