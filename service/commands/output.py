@@ -32,11 +32,32 @@ def results() -> Console:
     return _plain_console(stderr=False)
 
 
+class _Plain(Console):
+    """A terminal that obeys nothing of what it shows."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Prints; of text, line by line, only what can be seen."""
+        super().print(*(_lines(one) if isinstance(one, str) else one for one in objects), **how)
+
+
+def visible(text: str) -> str:
+    """Text of others, on one line, whose control characters are spelled out: a terminal would obey them.
+
+    >>> print(visible("ana\\x1b[2J\\nforged"))
+    ana\\x1b[2J\\nforged
+    """
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def _plain_console(stderr: bool) -> Console:
     # What is printed is other people's text: no markup, no emoji. A pipe has no width of its own.
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+    return _Plain(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
 def finish(result: Mapping[str, Any], as_json: bool, show: Callable[[Console], None]) -> None:
@@ -75,7 +96,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     for column in columns:
         made.add_column(column)
     for row in rows:
-        made.add_row(*(Text(cell if isinstance(cell, str) else shown(cell)) for cell in row))
+        made.add_row(*(Text(visible(cell if isinstance(cell, str) else shown(cell))) for cell in row))
     return made
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from online.redis_client import connect
 from online.redis_log import RedisLog
 from service import settings as environment
-from service.commands.output import CommandError, UsageError
+from service.commands.output import CommandError, UsageError, visible
 from service.console import settings as console_settings
 from service.processes.narration import Errors, Narrator, Tail
 from service.processes.supervisor import SERVICES, Plan, StartError, free_port, up
@@ -46,7 +46,9 @@ class Screen:
         self._line(source, text, "bold yellow")
 
     def _line(self, source: str, text: str, style: str) -> None:
-        line = Text.assemble((time.strftime("%H:%M:%S"), "dim"), "  ", (f"{source:<8}", "cyan"), " ", (text, style))
+        line = Text.assemble(
+            (time.strftime("%H:%M:%S"), "dim"), "  ", (f"{source:<8}", "cyan"), " ", (visible(text), style)
+        )
         try:
             self._console.print(line)
         except OSError:
