@@ -42,11 +42,12 @@ class Gate:
         if refusal is not None:
             await _refuse(scope, receive, send, str(refusal))
             return
-        request = HTTPConnection(scope)
-        if not request.url.path.startswith(_OPEN):
-            session = await self._access.session(request.cookies.get(COOKIE))
+        # The path that is served, not that of an address: a Host may be made so that the two differ.
+        path, query = scope["path"], scope["query_string"].decode("latin-1")
+        if not path.startswith(_OPEN):
+            session = await self._access.session(HTTPConnection(scope).cookies.get(COOKIE))
             if session is None:
-                back = quote(request.url.path + (f"?{request.url.query}" if request.url.query else ""), safe="")
+                back = quote(path + (f"?{query}" if query else ""), safe="")
                 await RedirectResponse(f"/login?next={back}", 303)(scope, receive, send)
                 return
             scope.setdefault("state", {})["session"] = session
