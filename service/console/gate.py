@@ -88,7 +88,7 @@ def handlers(access: Access) -> dict[tuple[str, str], Handler]:
         if session is None:
             return _form(fields.get("next", "/"), "This key is not known, has expired, or may not look here.", 401)
         answer = RedirectResponse(_inside(fields.get("next", "/")), 303)
-        secure = request.url.scheme == "https"
+        secure = access.https or request.url.scheme == "https"
         answer.set_cookie(COOKIE, session.id, int(LASTS_S), httponly=True, samesite="strict", secure=secure)
         return answer
 

@@ -52,6 +52,11 @@ class Access:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._open = Reader(settings.url)
 
+    @property
+    def https(self) -> bool:
+        """Whether a proxy stands in front that speaks HTTPS."""
+        return self._settings.https
+
     async def session(self, cookie: str | None) -> Session | None:
         """The session of a browser; `None` where it must log in first."""
         found = self._sessions.get(cookie or "")

@@ -23,6 +23,7 @@ class ConsoleSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the console listens on")
     port: int = Field(8081, ge=0, le=65535, description="port the console listens on; 0: any free one")
     trust_network: bool = Field(False, description="allow a host that others can reach, e.g. inside a container")
+    https: bool = Field(False, description="people come by HTTPS, through a proxy: the log-in travels by nothing else")
     operator_token: SecretStr | None = Field(None, min_length=16, description="opens the console to act")
     read_token: SecretStr | None = Field(None, min_length=16, description="opens the console to look")
 
