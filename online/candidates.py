@@ -21,12 +21,13 @@ class CandidateError(ValueError):
 
 
 class Standing(NamedTuple):
-    """How far a challenger is: labels learned, progressive metrics; why it is out of the comparison, if it is."""
+    """How far a challenger is: labels learned, progressive metrics; why it is not compared, or learns no more."""
 
     name: str
     learned: int
     metrics: dict[str, float]
     trouble: str | None
+    halted: str | None
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class Candidates:
         """How the challengers stand, by name."""
         broken = self._contest.broken
         return [
-            Standing(name, model.state.learned, model.figures(), broken.get(name))
+            Standing(name, model.state.learned, model.figures(), broken.get(name), model.halted)
             for name, model in sorted(self._models.items())
             if name != self.champion
         ]

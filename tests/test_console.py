@@ -364,6 +364,8 @@ def test_a_challenger_that_learns_well_can_be_served() -> None:
     (again,) = resumed("churn", {"halted": "drift"})
     assert (again.path, again.body({})) == ("/v1/models/churn/resume", {})
     assert resumed("churn", {"halted": "ceiling"}) == resumed("churn", {"halted": None}) == []
+    assert resumed("churn", {"halted": None, "challengers": [{"halted": "drift"}]}) != []
+    assert resumed("churn", {"halted": "ceiling", "challengers": [{"halted": "drift"}]}) == []
 
 
 def test_a_model_says_that_it_stands_still_or_that_a_change_may_be_coming() -> None:
@@ -373,6 +375,9 @@ def test_a_model_says_that_it_stands_still_or_that_a_change_may_be_coming() -> N
     assert "learns no more" not in coming
     assert "a change may be coming, by error" in coming
     assert "warning" not in model.title({**told, "halted": None, "warnings": []})
+    tree = {"name": "tree", "trouble": None, "finding": None, "metrics": {}}
+    assert "learns no more" in model.challengers({"challengers": [{**tree, "halted": "drift"}]})
+    assert "not yet" in model.challengers({"challengers": [{**tree, "halted": None}]})
 
 
 def test_each_feature_shows_what_was_missing_refused_or_new() -> None:

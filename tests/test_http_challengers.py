@@ -285,3 +285,21 @@ def test_a_model_that_a_drift_stopped_learns_again_once_a_person_has_looked(star
     described = service.get(LEARNS)
     assert described["learned"] == stopped_at + 50
     assert again(start_service, manifest).get(LEARNS) == described
+
+
+def test_a_challenger_that_a_drift_stopped_says_so_and_is_resumed_with_the_model(start_service: Any) -> None:
+    manifest = table(on_drift="raise", cooldown=500, challengers={"logistic": {"pipeline": LOGISTIC}})
+    service = start_service(manifest)
+    teach(service, 800)
+    # The champion, which names the more frequent class, is wrong as often as before; the challenger always.
+    flipped = [{**case, "features": {"x": -case["features"]["x"]}} for case in rows(300, seed=6)]
+    service.lines(f"{LEARNS}/events", flipped)
+    service.settle()
+    described = service.get(LEARNS)
+    (challenger,) = described["challengers"]
+    assert (described["halted"], challenger["halted"]) == (None, "drift")
+    assert challenger["learned"] < described["learned"] == 1_100
+    service.post(f"{LEARNS}/resume", {"actor": "ann", "reason": "the sensor was turned round"})
+    teach(service, 50, seed=7)
+    (resumed,) = service.get(LEARNS)["challengers"]
+    assert (resumed["halted"], resumed["learned"]) == (None, challenger["learned"] + 50)

@@ -138,6 +138,8 @@ def _found(challenger: Answer) -> str:
     found = challenger["finding"]
     if challenger["trouble"]:
         return pill(challenger["trouble"], "bad")
+    if halted := challenger.get("halted"):
+        return pill("learns no more", "bad", _HALTS[halted])
     if not found:
         return "not yet"
     interval = f"{number(found['difference'], 3)} ({number(found['low'], 3)} … {number(found['high'], 3)})"

@@ -115,8 +115,9 @@ def champions(model: str, description: Mapping[str, Any]) -> list[Order]:
 
 
 def resumed(model: str, description: Mapping[str, Any]) -> list[Order]:
-    """A model that a drift stopped can learn again."""
-    if description.get("halted") != "drift":
+    """A model that a drift stopped, or a challenger of it, can learn again."""
+    candidates = [description, *(description.get("challengers") or ())]
+    if description.get("halted") == "ceiling" or all(one.get("halted") != "drift" for one in candidates):
         return []
     words = "It learns from the next label on; what came while it stood still stays unlearned."
     return [Order("Learn again", words, path("v1", "models", model, "resume"), {}, lambda _: {})]

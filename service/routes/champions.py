@@ -24,6 +24,7 @@ class ChallengerState(Struct, frozen=True):
 
     Attributes:
         trouble: Why it is out of the comparison; `null` where it is not.
+        halted: Why it learns no more, as for the model; `null` where it learns.
         finding: What the last finished comparison found of it.
     """
 
@@ -31,6 +32,7 @@ class ChallengerState(Struct, frozen=True):
     learned: int
     metrics: dict[str, float]
     trouble: str | None
+    halted: str | None
     finding: Finding | None
 
 
