@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -132,6 +133,13 @@ def test_the_asynchronous_client_repeats_the_same_request_too():
     assert seen == [b'{"id":"e1","label":3.0}'] * 3
 
 
+@pytest.mark.parametrize("body", [b"<html>log in first</html>", b"[]", b'{"hello": 1}', b"null"])
+def test_what_answers_in_the_place_of_the_service_is_not_taken_for_it(body):
+    answers = [httpx.Response(200, content=body), httpx.Response(200, json=WRITTEN)]
+    assert client_over(lambda _: answers.pop(0)).label("demand", "e1", 3.0).accepted == 1
+    assert answers == []
+
+
 def test_what_is_refused_is_not_repeated():
     seen: list[bytes] = []
     with pytest.raises(RefusedError, match="409 later: not now"):
@@ -226,6 +234,24 @@ def test_an_outbox_keeps_apart_what_the_service_refuses_and_sends_it_again_when_
         assert outbox.refused() == []
     service.settle()
     assert client.trace("price", "d2")["reward"] == 3.0
+
+
+def test_an_outbox_whose_file_is_held_by_another_goes_on_when_it_is_free(tmp_path):
+    with counting() as there, Client(there.url) as client, Outbox(client, tmp_path / "box", pause=0.01) as outbox:
+        outbox._file.execute("pragma busy_timeout = 10")
+        other = sqlite3.connect(tmp_path / "box", isolation_level=None)
+        outbox._delivering.acquire()
+        outbox.label("demand", "e1", 1.0)
+        other.execute("begin immediate")
+        outbox._delivering.release()
+        assert eventually(lambda: "locked" in outbox.trouble)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            outbox.label("demand", "e2", 1.0)
+        other.execute("rollback")
+        other.close()
+        outbox.label("demand", "e3", 1.0)
+        assert eventually(lambda: outbox.waiting == 0)
+        assert set(there.kept) == {"e1", "e3"}
 
 
 def test_a_key_that_may_not_write_leaves_everything_waiting_and_says_so(tmp_path):

@@ -2,7 +2,8 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from types import TracebackType
@@ -97,12 +98,11 @@ class Outbox:
 
         Raises:
             ValueError, TypeError: a line that is no JSON; none of them is kept.
+            sqlite3.Error: The file takes nothing at present; none of them is kept.
         """
         rows = [(path, calls.encoded(line)) for line in lines]
-        with self._lock:
-            self._file.execute("begin")
-            self._file.executemany("insert into waiting (path, line) values (?, ?)", rows)
-            self._file.execute("commit")
+        with self._written() as file:
+            file.executemany("insert into waiting (path, line) values (?, ?)", rows)
         self._news.set()
 
     @property
@@ -119,11 +119,9 @@ class Outbox:
 
     def retry_refused(self) -> None:
         """Send what was refused once more, once its cause is gone."""
-        with self._lock:
-            self._file.execute("begin")
-            self._file.execute("insert into waiting (path, line) select path, line from refused order by number")
-            self._file.execute("delete from refused")
-            self._file.execute("commit")
+        with self._written() as file:
+            file.execute("insert into waiting (path, line) select path, line from refused order by number")
+            file.execute("delete from refused")
         self._news.set()
 
     def deliver(self) -> int:
@@ -166,21 +164,33 @@ class Outbox:
         return batch
 
     def _settle(self, rows: list[tuple[int, str, bytes]], refusals: Mapping[int, str]) -> None:
-        with self._lock:
-            self._file.execute("begin")
-            self._file.executemany(
+        with self._written() as file:
+            file.executemany(
                 "insert or ignore into refused values (?, ?, ?, ?)",
                 [(*rows[index], reason) for index, reason in refusals.items()],
             )
-            self._file.executemany("delete from waiting where number = ?", [(row[0],) for row in rows])
-            self._file.execute("commit")
+            file.executemany("delete from waiting where number = ?", [(row[0],) for row in rows])
+
+    @contextmanager
+    def _written(self) -> Iterator[sqlite3.Connection]:
+        """All of what is written within, or nothing; a write that fails leaves no transaction open."""
+        with self._lock:
+            self._file.execute("begin immediate")
+            try:
+                yield self._file
+                self._file.execute("commit")
+            except BaseException:
+                if self._file.in_transaction:
+                    self._file.execute("rollback")
+                raise
 
     def _run(self) -> None:
         while not self._closed.is_set():
             self._news.clear()
             try:
                 self.deliver()
-            except TrimtabError as error:
+            except (TrimtabError, sqlite3.Error) as error:
+                # The disk may be full, or another process may hold the file: that passes too.
                 self.trouble = str(error)
                 self._closed.wait(self._pause)
             else:

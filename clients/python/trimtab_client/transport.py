@@ -62,7 +62,11 @@ def answered(call: Call[T], response: httpx.Response) -> T | Again:
         RefusedError: The service said no.
     """
     if response.is_success:
-        return call.read(response.json())
+        try:
+            return call.read(response.json())
+        except (ValueError, LookupError, TypeError, AttributeError):
+            # Something between here and the service has answered in its place.
+            return Again(f"{response.status_code} with a body that is no answer: {response.text[:100]}")
     try:
         problem = response.json()
     except ValueError:
