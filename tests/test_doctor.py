@@ -248,6 +248,21 @@ def test_the_doctor_looks_at_manifest_and_rights(tmp_path, monkeypatch):
     assert not doctor("--manifest", "none.toml")[1]["manifest"]["ok"]
 
 
+def test_the_doctor_of_a_container_that_serves_asks_for_no_torch_and_looks_at_its_own_folder(
+    server, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("service.commands.doctor.find_spec", lambda name: None if name == "torch" else name)
+    monkeypatch.setenv("TRIMTAB_DATA", str(tmp_path))
+    status, checks = doctor()
+    assert not checks["extras"]["ok"], "the whole service on one machine trains too"
+    assert status == 1
+    monkeypatch.setenv("TRIMTAB_REDIS", server[1])
+    status, checks = doctor()
+    assert checks["extras"]["ok"]
+    assert "train" in checks["extras"]["text"]
+    assert str(tmp_path) in checks["disk"]["text"]
+
+
 def test_a_probe_leaves_nothing_behind(server):
     look(server[1], None)
     time.sleep(1.1)
