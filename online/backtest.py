@@ -60,7 +60,7 @@ class Result:
     ``curve`` has the metrics so far after some rows, ``errors`` the error of each row, NaN where there is none.
     ``answered`` says whether any row was predicted; ``refused`` has the first rows and labels that were set aside, of
     which ``counts`` tells how many they are. ``champion`` answers in the end, beside the ``challengers``, of which
-    comparisons found the ``findings``.
+    comparisons found the ``findings``. ``halted`` says why it learned no more in the end.
     """
 
     rows: int
@@ -76,6 +76,7 @@ class Result:
     champion: str = DECLARED
     challengers: tuple[Standing, ...] = ()
     findings: tuple[Finding, ...] = ()
+    halted: str | None = None
 
     def stretches(self, most: int = 200) -> list[tuple[int, float]]:
         """The first row of each stretch of equal length, at most so many, and its mean error."""
@@ -215,6 +216,7 @@ def backtest(
         fold.candidates.champion,
         tuple(fold.candidates.standings()),
         tuple(fold.candidates.comparison.findings),
+        fold.candidates.current.halted,
     )
 
 

@@ -31,6 +31,11 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def run(manifest: Path, capsys: pytest.CaptureFixture[str], model: str, data: str, **changes: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(told(manifest, capsys, model, data, **changes))
+    return found
+
+
+def told(manifest: Path, capsys: pytest.CaptureFixture[str], model: str, data: str, **changes: Any) -> str:
     given = {
         "label": None,
         "at": None,
@@ -43,8 +48,7 @@ def run(manifest: Path, capsys: pytest.CaptureFixture[str], model: str, data: st
         "as_json": True,
     }
     backtest.run(model=model, data=data, manifest=manifest, **(given | changes))
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
+    return capsys.readouterr().out
 
 
 def flipped() -> list[dict[str, Any]]:
@@ -101,6 +105,18 @@ def test_alarms_are_judged_beside_the_dummy_and_drawn(manifest: Path, capsys: py
     assert page.count('stroke-width=".7"') == 2 * len(found["alarms"])
     assert "http" not in page
     assert (folder / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_that_an_alarm_stopped_says_so(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(manifest, capsys, "phishing", "Phishing")["halted"] is None
+    data = manifest.parent / "a.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in flipped()))
+    manifest.write_text(TABLE + 'on_drift = "raise"\n')
+    found = run(manifest, capsys, "phishing", str(data), label="phishing")
+    assert found["halted"] == "drift"
+    assert found["counts"]["learned"] < 1_250
+    said = " ".join(told(manifest, capsys, "phishing", str(data), label="phishing", as_json=False).split())
+    assert f"it learned no more after {found['counts']['learned']:,} labels: an alarm stopped it" in said
 
 
 def test_challengers_are_compared_on_the_same_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,10 @@ from service.processes.folder import DataFolder
 
 _ALARMS = 20
 _REFUSALS = 5
+_HALTS = {
+    "drift": 'an alarm stopped it, as on_drift = "raise" asks, and in a back-test nobody resumes it',
+    "ceiling": "it has outgrown its ceiling",
+}
 
 
 def run(
@@ -222,6 +226,7 @@ def _summary(result: Result) -> dict[str, Any]:
         "champion": result.champion,
         "challengers": [standing._asdict() for standing in result.challengers],
         "findings": [structs.asdict(finding) for finding in result.findings],
+        "halted": result.halted,
     }
 
 
@@ -267,6 +272,8 @@ def _show(out: Console, found: Mapping[str, Any], result: Result) -> None:
     out.print(f"{found['model']} on {found['rows']:,} rows of {found['data']}: {counts}")
     if found["refused"]:
         out.print(f"set aside, the first of {found['counts']['rejected']:,}:\n{_refusals(result.refused)}")
+    if found["halted"]:
+        out.print(f"it learned no more after {found['counts']['learned']:,} labels: {_HALTS[found['halted']]}")
     figures = [*found["metrics"].items(), *found["baseline"].items()]
     out.print(table(("metric", "value"), figures))
     if found["challengers"]:
