@@ -25,6 +25,9 @@ def run(
     model: str, source: str, label: str | None, key: str | None, at: str | None, drop: str, url: str, as_json: bool
 ) -> int:
     """Send every row; a line that the service refuses is named and does not stop the others."""
+    if source != "-" and not Path(source).is_file():
+        # Said before the service is waited for.
+        raise UsageError(f"there is no file {source}")
     try:
         made = partial(_events, source, label, key, at, rows.names(drop))
         result = asyncio.run(_send(model, made, url.rstrip("/")))
