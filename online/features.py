@@ -44,7 +44,7 @@ class FeatureError(ValueError):
 
 
 def _shown(given: object) -> str:
-    text = repr(given)
+    text = "missing" if given is None else repr(given)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

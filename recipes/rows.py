@@ -26,6 +26,11 @@ class DirtyError(ValueError):
     """Rows that cannot be used; the message says which, what was given and what is allowed."""
 
 
+def shown(cell: object) -> str:
+    """A cell as a message has it."""
+    return "blank" if cell is None else repr(cell)
+
+
 @dataclass(frozen=True)
 class Label:
     """The column that holds the label.
@@ -43,7 +48,7 @@ class Label:
             return amount(self.column, cell)
         text = "" if cell is None else str(cell).strip().lower()
         if text not in self.meaning:
-            raise DirtyError(f"the label {self.column!r} is {cell!r}; allowed is one of {', '.join(self.meaning)}")
+            raise DirtyError(f"the label {self.column!r} is {shown(cell)}; allowed is one of {', '.join(self.meaning)}")
         return self.meaning[text]
 
 
@@ -182,7 +187,7 @@ def amount(column: str, cell: object, low: float = float("-inf"), high: float = 
         return float(cell)
     least = "" if low == float("-inf") else f" from {low:g}"
     most = "" if high == float("inf") else f" up to {high:g}"
-    raise DirtyError(f"the column {column!r} is {cell!r}; allowed is a finite number{least}{most}")
+    raise DirtyError(f"the column {column!r} is {shown(cell)}; allowed is a finite number{least}{most}")
 
 
 def moment(column: str, cell: object) -> float:
@@ -194,7 +199,7 @@ def moment(column: str, cell: object) -> float:
     try:
         return float(_TIME.check(cell))  # type: ignore[arg-type]
     except FeatureError:
-        raise DirtyError(f"the column {column!r} is {cell!r}; allowed is {_TIME.allowed}") from None
+        raise DirtyError(f"the column {column!r} is {shown(cell)}; allowed is {_TIME.allowed}") from None
 
 
 def _columns(row: Cells, name: str, features: Mapping[str, Feature], sheet: Sheet) -> tuple[str, ...]:

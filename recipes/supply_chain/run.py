@@ -14,7 +14,7 @@ from online.specs import ModelSpec, model_spec
 from recipes.measures import Array, half_width, interval_score
 from recipes.playing import Run, Table
 from recipes.rivals import Rival, Steady, Told, costs
-from recipes.rows import Case, Cells, DirtyError, Label, Sheet, amount, moment
+from recipes.rows import Case, Cells, DirtyError, Label, Sheet, amount, moment, shown
 from recipes.stream import Stream
 from recipes.supply_chain.ordering import Foretold, Given, Live, Optimum, Stocks
 from recipes.supply_chain.sales import DAY, SEEN, drawn, shipped
@@ -46,7 +46,7 @@ def prepared(row: Cells) -> Cells:
     """The weekday of the day; a name for the SKU."""
     day = moment("day", row.get("day"))
     if row.get("sku") in (None, ""):
-        raise DirtyError(f"the column 'sku' is {row.get('sku')!r}; allowed is a name")
+        raise DirtyError(f"the column 'sku' is {shown(row.get('sku'))}; allowed is a name")
     amount("sold", row.get("sold"), 0)
     return {**row, "day": day, "sku": str(row["sku"]), "weekday": SEEN[int(day // DAY + 3) % 7]}
 

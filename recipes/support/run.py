@@ -16,7 +16,7 @@ from online.specs import ModelSpec, model_spec
 from recipes.choices import Choices
 from recipes.measures import Array, Flags, half_width
 from recipes.playing import Beside, Run, Table
-from recipes.rows import YES_NO, Case, Cells, DirtyError, Label, Sheet, moment
+from recipes.rows import YES_NO, Case, Cells, DirtyError, Label, Sheet, moment, shown
 from recipes.stream import Alarm, Stream
 from recipes.support.tickets import DAY, NEW, TOPICS, Plan, made
 
@@ -56,7 +56,7 @@ def prepared(row: Cells) -> Cells:
     """The topic as people file it, in small letters."""
     topic = "" if row.get("topic") is None else str(row["topic"]).strip().lower()
     if not topic:
-        raise DirtyError(f"the column 'topic' is {row.get('topic')!r}; allowed is the name of a topic")
+        raise DirtyError(f"the column 'topic' is {shown(row.get('topic'))}; allowed is the name of a topic")
     return {**row, "topic": topic, "at": moment("at", row.get("at"))}
 
 
