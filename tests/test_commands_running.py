@@ -58,7 +58,7 @@ def test_a_run_that_is_repeated_gets_the_same_answers_and_appends_nothing(quiet:
 def joined(run: Run) -> tuple[int, int]:
     """Decisions and rewarded decisions that the learner has joined, once it has seen everything."""
     assert run.eventually(lambda: all(point["lag"] == 0 for point in run.get("/v1/system")["points"]))
-    (point,) = run.get("/v1/system")["points"]
+    (point,) = (point for point in run.get("/v1/system")["points"] if point["name"] == "price")
     return point["decisions"], sum(value["rewarded"] for value in point["values"])
 
 

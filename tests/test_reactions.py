@@ -43,7 +43,7 @@ def test_a_successor_begun_at_the_warning_takes_over_sooner_than_one_begun_at_th
         instance = replaced.state.shared
         assert instance is not None
         if not warned:
-            replaced._warned = False
+            replaced.heeds = False
         first, begun = instance.model, []
         for row, (x, y) in enumerate(rows):
             shown(replaced, x, y)
