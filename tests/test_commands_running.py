@@ -112,7 +112,7 @@ def test_a_simulation_that_is_killed_itself_goes_on_under_its_name_as_if_it_neve
     mishaps = ("--delay", "2", "--loss", "0.05", "--dup", "0.1")
     arguments = ("--decisions", "600", "--entities", "3", "--seed", "11", "--run", "killed", *mishaps)
     before = joined(quiet)
-    process = simulate(quiet, *arguments, "--rate", "50")
+    process = simulate(quiet, *arguments, "--rate", "25")
     assert quiet.eventually(lambda: joined(quiet)[0] - before[0] >= 200)
     process.kill()
     process.communicate()
